@@ -1,0 +1,13 @@
+/** A part: one long-running process of the sandbox's world, as the supervisor runs it. */
+export interface Part {
+  /** Unique name, e.g. `region1/kube-apiserver`; also the name of its log file (with `/` as `-`). */
+  name: string;
+  /** Program and arguments. Runs inside the sandbox's namespaces, with the clone's folder as working directory. */
+  command: string[];
+  /** Environment in addition to the supervisor's. */
+  env?: Record<string, string>;
+  /** Names of the parts that must be ready before this one starts. */
+  after?: string[];
+  /** Asked again and again, inside the namespaces, until it answers true. A rejection counts as false. */
+  ready(): Promise<boolean>;
+}

@@ -1,0 +1,23 @@
+/** Where the sandbox keeps its files: everything of one clone is under `.sandbox/`, what is expensive in the user's cache. */
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+
+/** The clone's top folder. */
+export const projectDir = resolve(__dirname, "../..");
+
+/** Root of all that one sandbox writes. */
+export const sandboxDir = process.env.RESTATE_SANDBOX_DIR ?? join(projectDir, ".sandbox");
+
+/** Survives `down`: etcd data, keys, volumes, AWS state, the Pulumi state backend. */
+export const stateDir = join(sandboxDir, "state");
+
+/** Made anew by each `up`: sockets, process ids, generated configuration. */
+export const runDir = join(sandboxDir, "run");
+
+/** One log file a part. */
+export const logDir = join(sandboxDir, "logs");
+
+/** Built and fetched tools, keyed by content, shared by all clones of a user. */
+export const cacheDir =
+  process.env.RESTATE_SANDBOX_CACHE ??
+  join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "restate-two-regions");
