@@ -8,6 +8,10 @@ export interface Part {
   env?: Record<string, string>;
   /** Names of the parts that must be ready before this one starts. */
   after?: string[];
+  /** Parts that this one must not outlive: when one of them ends, this one is ended too, before that one starts again. */
+  boundTo?: string[];
+  /** Seconds between SIGTERM and SIGKILL when it is stopped; default 5. */
+  stopSeconds?: number;
   /** Asked again and again, inside the namespaces, until it answers true. A rejection counts as false. */
   ready(): Promise<boolean>;
 }

@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 export const projectDir = resolve(__dirname, "../..");
 
 /** Root of all that one sandbox writes. */
-export const sandboxDir = process.env.RESTATE_SANDBOX_DIR ?? join(projectDir, ".sandbox");
+export const sandboxDir = resolve(process.env.RESTATE_SANDBOX_DIR ?? join(projectDir, ".sandbox"));
 
 /** Survives `down`: etcd data, keys, volumes, AWS state, the Pulumi state backend. */
 export const stateDir = join(sandboxDir, "state");
