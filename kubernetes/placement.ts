@@ -1,0 +1,172 @@
+/** Where the Restate pods really run: reads pods, volumes and nodes from a cluster, and waits until all are scheduled. */
+import type { CoreV1Api, V1Node, V1PersistentVolume, V1PersistentVolumeClaim, V1Pod } from "@kubernetes/client-node";
+import type { ClusterAccess } from "./access";
+
+/** Label of a Kubernetes node that names its zone. */
+const zoneLabel = "topology.kubernetes.io/zone";
+
+/** Keys under which a volume's node affinity names its zone: the general one, and that of older EBS volumes. */
+const volumeZoneKeys = [zoneLabel, "topology.ebs.csi.aws.com/zone"];
+
+/** Where one pod runs. */
+export interface Placement {
+  pod: string;
+  zone: string;
+  /** `volume`: the zone that lasts, since the volume is pinned to it. `node`: the node's label, for lack of a volume. */
+  source: "volume" | "node";
+}
+
+/** What is known of one region's pods. */
+export interface Sighting {
+  pods: readonly V1Pod[];
+  claims: readonly V1PersistentVolumeClaim[];
+  volumes: readonly V1PersistentVolume[];
+  nodes: readonly V1Node[];
+}
+
+/** The zone that a volume's node affinity pins it to. */
+function volumeZone(volume: V1PersistentVolume): string | undefined {
+  for (const term of volume.spec?.nodeAffinity?.required?.nodeSelectorTerms ?? []) {
+    for (const key of volumeZoneKeys) {
+      const expression = term.matchExpressions?.find((e) => e.key === key && e.operator === "In");
+      if (expression?.values?.length === 1) return expression.values[0];
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Zones of the named pods. Pure. A pod that is being deleted counts as not scheduled: its successor may go elsewhere
+ * unless its volume pins it.
+ */
+export function findPlacements(
+  expected: readonly string[],
+  seen: Sighting,
+): { placements: Placement[]; missing: string[] } {
+  const placements: Placement[] = [];
+  const missing: string[] = [];
+  for (const name of expected) {
+    const pod = seen.pods.find((p) => p.metadata?.name === name);
+    if (!pod) {
+      missing.push(`pod ${name} does not exist`);
+      continue;
+    }
+    const claims = (pod.spec?.volumes ?? []).flatMap((v) => v.persistentVolumeClaim?.claimName ?? []);
+    const zones = claims.flatMap((claimName) => {
+      const claim = seen.claims.find((c) => c.metadata?.name === claimName);
+      const volume = seen.volumes.find((v) => v.metadata?.name === claim?.spec?.volumeName);
+      return (volume && volumeZone(volume)) ?? [];
+    });
+    const node = seen.nodes.find((n) => n.metadata?.name === pod.spec?.nodeName);
+    const nodeZone = node?.metadata?.labels?.[zoneLabel];
+    if (zones[0] !== undefined) {
+      placements.push({ pod: name, zone: zones[0], source: "volume" });
+    } else if (!pod.spec?.nodeName) {
+      const condition = pod.status?.conditions?.find((c) => c.type === "PodScheduled");
+      missing.push(`pod ${name} is not scheduled${condition?.message ? `: ${condition.message}` : ""}`);
+    } else if (pod.metadata?.deletionTimestamp) {
+      missing.push(`pod ${name} is being replaced`);
+    } else if (nodeZone === undefined) {
+      missing.push(`pod ${name} runs on node ${pod.spec.nodeName}, which has no label ${zoneLabel}`);
+    } else {
+      placements.push({ pod: name, zone: nodeZone, source: "node" });
+    }
+  }
+  return { placements, missing };
+}
+
+/** Pods that were not scheduled before the deadline. */
+export class NotScheduledError extends Error {
+  constructor(namespace: string, seconds: number, missing: readonly string[]) {
+    super(
+      `after ${seconds} s these pods of namespace ${namespace} have no zone yet:\n  ${missing.join("\n  ")}\n` +
+        `See why with kubectl -n ${namespace} describe pods -l app=restate; restate:scheduling (timeout, tolerations, ` +
+        "nodeSelector), restate:resources and restate:storage.storageClass decide where they fit. Then run pulumi up again.",
+    );
+    this.name = "NotScheduledError";
+  }
+}
+
+/** Reads everything that says where a namespace's Restate pods run. */
+async function look(api: CoreV1Api, namespace: string): Promise<Sighting> {
+  const pods = (await api.listNamespacedPod({ namespace, labelSelector: "app=restate" })).items;
+  const claims = (await api.listNamespacedPersistentVolumeClaim({ namespace })).items;
+  const names = new Set(claims.flatMap((claim) => claim.spec?.volumeName ?? []));
+  const nodes = new Set(pods.flatMap((pod) => pod.spec?.nodeName ?? []));
+  return {
+    pods,
+    claims,
+    volumes: await Promise.all([...names].map((name) => api.readPersistentVolume({ name }))),
+    nodes: await Promise.all([...nodes].map((name) => api.readNode({ name }))),
+  };
+}
+
+/** A client for one cluster; the library is loaded only here, since it is large. */
+async function client(access: ClusterAccess): Promise<CoreV1Api> {
+  const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
+  const config = new KubeConfig();
+  config.loadFromString(access.kubeconfig);
+  if (access.context) config.setCurrentContext(access.context);
+  return config.makeApiClient(CoreV1Api);
+}
+
+/** Longest that one look at a cluster may take in a preview before it goes on without. */
+const previewPatience = 5_000;
+
+/** Placements as they are now, or undefined if not all are known or the cluster does not answer. For previews. */
+export async function glancePlacements(
+  access: ClusterAccess,
+  namespace: string,
+  expected: readonly string[],
+): Promise<Placement[] | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<undefined>((done) => {
+    timer = setTimeout(done, previewPatience, undefined);
+  });
+  try {
+    const sighting = await Promise.race([client(access).then((api) => look(api, namespace)), patience]);
+    if (!sighting) return undefined;
+    const { placements, missing } = findPlacements(expected, sighting);
+    return missing.length === 0 ? placements : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** How often the cluster is looked at while pods are not scheduled, in milliseconds. */
+const pollInterval = 500;
+
+/**
+ * Waits until every expected pod has a zone. Errors of the API are retried until the deadline, for a cluster that is
+ * upgraded meanwhile answers again. Throws `NotScheduledError` naming each pod and why.
+ *
+ * @param timeout seconds
+ * @param progress told what is still missing whenever that changes
+ */
+export async function awaitPlacements(
+  access: ClusterAccess,
+  namespace: string,
+  expected: readonly string[],
+  timeout: number,
+  progress: (message: string) => void,
+): Promise<Placement[]> {
+  const deadline = Date.now() + timeout * 1000;
+  let last = "";
+  for (;;) {
+    let missing: string[];
+    try {
+      const found = findPlacements(expected, await look(await client(access), namespace));
+      if (found.missing.length === 0) return found.placements;
+      missing = found.missing;
+    } catch (error) {
+      missing = [`the cluster does not answer: ${error instanceof Error ? error.message.split("\n")[0] : error}`];
+    }
+    if (Date.now() >= deadline) throw new NotScheduledError(namespace, timeout, missing);
+    const text = missing.join("; ");
+    if (text !== last) progress(`waiting for pods to be scheduled: ${text}`);
+    last = text;
+    await new Promise((done) => setTimeout(done, pollInterval));
+  }
+}

@@ -1,0 +1,69 @@
+/** The contract between the two stacks: what a region exports, and what its peer reads from it. */
+import { z } from "zod";
+import { regionNames, servingValues } from "./topology";
+
+/** Raised when the shape of `RegionOutputs` changes in a way that an older peer cannot read. */
+export const contractVersion = 1;
+
+const nodeSchema = z.object({
+  /** Restate's node name, e.g. `restate-0.region1`. */
+  name: z.string(),
+  pod: z.string(),
+  /** What other nodes dial. */
+  address: z.string(),
+  /** Zone of the pod's volume, or of its Kubernetes node where the volume has none. */
+  zone: z.string(),
+  subnet: z.string(),
+  loadBalancer: z.object({
+    name: z.string(),
+    /** DNS name that AWS gave the load balancer. */
+    hostname: z.string(),
+  }),
+});
+
+/** The part of a region's outputs that its peer builds from. */
+export const peerOutputsSchema = z.object({
+  contract: z.literal(contractVersion),
+  region: z.enum(regionNames),
+  cluster: z.string(),
+  home: z.enum(regionNames),
+  serving: z.enum(servingValues),
+  replicas: z.number().int(),
+  domain: z.string(),
+  awsRegion: z.string(),
+  accountId: z.string(),
+  kubernetes: z.object({
+    /** EKS cluster or context; two regions with the same one are namespaces of one cluster. */
+    cluster: z.string(),
+    namespace: z.string(),
+    serviceAccount: z.string(),
+  }),
+  identity: z.object({
+    mode: z.enum(["oidc", "podIdentity", "kiam"]),
+    oidcIssuer: z.string().optional(),
+    eksClusterArn: z.string().optional(),
+    kiamNodeRoleArn: z.string().optional(),
+  }),
+  bucket: z.object({ name: z.string(), arn: z.string() }),
+  /** The role's ARN, once it exists in the home region. */
+  role: z.object({ arn: z.string() }).optional(),
+  nodes: z.array(nodeSchema),
+});
+
+/** What this stack knows of its peer: plain data, small enough to be remembered in this stack's own state. */
+export type PeerOutputs = z.infer<typeof peerOutputsSchema>;
+
+/** One node with the load balancer that leads to it. */
+export type NodeOutputs = z.infer<typeof nodeSchema>;
+
+/** All that a region's stack exports. */
+export interface RegionOutputs extends PeerOutputs {
+  lead: PeerOutputs["region"];
+  release: { name: string; chart: string; chartVersion: string; restateVersion: string };
+  /** The outgoing side of the snapshots' replication; absent while the peer has no bucket. */
+  replication?: { ruleId: string; destination: string; roleArn: string };
+  /** The Job that provisioned the cluster or found it provisioned; absent in the region that does not lead. */
+  provisioning?: { job: string };
+  /** What could not be done yet, each with the stack that it waits for and the next command. */
+  pending: string[];
+}
