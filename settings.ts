@@ -124,6 +124,14 @@ export const fields = {
       example: defaultVersion,
     },
   },
+  partitions: {
+    schema: whole(1, 4096, "partitions").default(24),
+    about: {
+      scope: "project",
+      description: "Partitions of the cluster. Takes effect when the cluster is provisioned, and never afterwards.",
+      example: 24,
+    },
+  },
   region: {
     schema: oneOf(regionNames).optional(),
     about: {
@@ -173,7 +181,7 @@ export const fields = {
   kubernetes: {
     schema: group({
       eksCluster: pattern(/^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$/, "must be an EKS cluster's name").optional(),
-      kubeconfig: text("must be a path or the contents of a kubeconfig").optional(),
+      kubeconfig: text("must be the path of a kubeconfig").optional(),
       context: text("must be a context's name").optional(),
       namespace: pattern(dnsLabel, "must be a Kubernetes namespace: lower-case letters, digits, hyphens").optional(),
       createNamespace: flag().default(true),
@@ -181,8 +189,17 @@ export const fields = {
     about: {
       scope: "stack",
       description:
-        "How to reach the Kubernetes cluster: eksCluster (its name in EKS), or kubeconfig (path or contents) with context; namespace (default restate-<region>) and whether to create it.",
+        "How to reach the Kubernetes cluster: eksCluster (its name in EKS), or kubeconfig (a path; ~ and relative paths work) with context; namespace (default restate-<region>) and createNamespace.",
       example: { eksCluster: "production-east", namespace: "restate-region1" },
+    },
+  },
+  kubeconfigContents: {
+    schema: text("must be the contents of a kubeconfig").optional(),
+    about: {
+      scope: "stack",
+      description:
+        "Contents of a kubeconfig, instead of a path, for runs where there is no file, such as previews in CI. Set it with pulumi config set --secret.",
+      example: "apiVersion: v1 ...",
       secret: true,
     },
   },
@@ -639,8 +656,11 @@ function deriveAndCheck(
       `Set one of them: pulumi config set ${projectName}:protect false`,
     );
   }
-  for (const key of Object.keys(values.tags ?? {})) {
+  for (const [key, value] of Object.entries(values.tags ?? {})) {
     if (/^aws:/i.test(key)) fault("tags", [key], "begins with aws:, which AWS reserves");
+    if (/[,=]/.test(key + value)) {
+      fault("tags", [key], "has a comma or an equals sign, which the load balancers' tags cannot hold");
+    }
   }
   return derived;
 }
@@ -656,14 +676,15 @@ function checkKubernetes(
   const { kubernetes, identity } = values;
   if (!kubernetes) return;
   if (region) derived.namespace = kubernetes.namespace ?? `restate-${region}`;
-  if (kubernetes.eksCluster && kubernetes.kubeconfig) {
-    fault("kubernetes", [], "names both eksCluster and kubeconfig; give one of them");
-  }
-  if (!kubernetes.eksCluster && !kubernetes.kubeconfig) {
-    fault("kubernetes", [], "names neither eksCluster nor kubeconfig");
-  }
-  if (kubernetes.context && !kubernetes.kubeconfig) {
-    fault("kubernetes", ["context"], "belongs to a kubeconfig, and none is given");
+  const ways = [
+    kubernetes.eksCluster && "kubernetes.eksCluster",
+    kubernetes.kubeconfig && "kubernetes.kubeconfig",
+    values.kubeconfigContents && "kubeconfigContents",
+  ].filter((way) => way !== undefined);
+  if (ways.length > 1) fault("kubernetes", [], `has more than one way in: ${ways.join(" and ")}; give one of them`);
+  if (ways.length === 0) fault("kubernetes", [], "names neither eksCluster nor kubeconfig");
+  if (kubernetes.context && kubernetes.eksCluster) {
+    fault("kubernetes", ["context"], "belongs to a kubeconfig, and eksCluster is given");
   }
   if (!identity) return;
   if (identity.mode === "oidc" && !identity.oidcIssuer && !kubernetes.eksCluster) {
@@ -779,6 +800,15 @@ function checkVersion(values: Partial<Parsed>, fault: ReportFault): void {
     since("scheduling", ["nodeSelector"], "1.5");
   }
   if (values.image?.digest && !traits.chartImageTag) since("image", ["digest"], "1.6.2");
+}
+
+/** Picks this project's settings out of the whole configuration and parses them; errors as `parseSettings`. */
+export function loadSettings(config: Record<string, string>, context: SettingsContext): Settings {
+  const prefix = `${projectName}:`;
+  const own = Object.entries(config).flatMap(([key, value]) =>
+    key.startsWith(prefix) ? [[key.slice(prefix.length), value]] : [],
+  );
+  return parseSettings(Object.fromEntries(own), context);
 }
 
 /** A stack's name as stack references take it: organization/project/stack. */

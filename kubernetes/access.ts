@@ -46,13 +46,12 @@ export function eksKubeconfig(cluster: EksEndpoint): string {
   });
 }
 
-/** Reads the setting `kubernetes.kubeconfig`: contents as they are, else a path (`~` and relative paths work). */
+/** Reads the file that the setting `kubernetes.kubeconfig` names (`~` and paths relative to the folder work). */
 export function readKubeconfig(setting: string, workingFolder: string): string {
-  if (setting.includes("\n") || setting.trimStart().startsWith("{")) return setting;
   const path = resolve(workingFolder, setting.replace(/^~(?=\/)/, homedir()));
   if (!existsSync(path)) {
     throw new Error(
-      `restate:kubernetes.kubeconfig: there is no file ${path}. Write the path of a kubeconfig, or its contents`,
+      `restate:kubernetes.kubeconfig: there is no file ${path}. Correct the path, or give restate:kubeconfigContents`,
     );
   }
   return readFileSync(path, "utf8");

@@ -1,0 +1,120 @@
+/** Provisions the Restate cluster: a Job in the lead region that waits for every node of both regions. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { type NodeIdentity, provisionedReplication } from "../topology";
+
+/** Seconds beyond the script's own deadline in which its pod may start and end. */
+const podGrace = 120;
+
+export interface ProvisioningArgs {
+  namespace: string;
+  /** Image of the Restate nodes: it has restatectl, bash, curl and jq. */
+  image: string;
+  imagePullPolicy: string;
+  cluster: string;
+  /** Every node of both regions. */
+  nodes: readonly NodeIdentity[];
+  /** Nodes in each region, which decides the replication. */
+  replicas: number;
+  partitions: number;
+  /** Seconds that the script waits for nodes and cluster, in all. */
+  timeout: number;
+}
+
+/** What identifies a run: a change of any of it makes a new Job. */
+function fingerprint(parts: unknown): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 10);
+}
+
+/**
+ * A Job named after what it does, so that it runs again only if that changes; it is idempotent all the same. Pulumi
+ * waits for it and shows its log if it fails; a failed Job is replaced by the next `up`.
+ */
+export class Provisioning extends pulumi.ComponentResource {
+  readonly job: pulumi.Output<string>;
+
+  constructor(name: string, args: ProvisioningArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("restate:index:Provisioning", name, {}, opts);
+
+    const script = readFileSync(join(__dirname, "..", "operations", "provision.sh"), "utf8");
+    const replication = provisionedReplication(args.replicas);
+    const env = {
+      CLUSTER: args.cluster,
+      NODES: JSON.stringify(args.nodes.map(({ name, address }) => ({ name, address }))),
+      LOG_REPLICATION: replication.log,
+      PARTITION_REPLICATION: replication.partition,
+      PARTITIONS: String(args.partitions),
+      TIMEOUT: String(args.timeout),
+    };
+    const jobName = `restate-provision-${fingerprint({ script, env, image: args.image })}`;
+    const labels = { "app.kubernetes.io/name": "restate", "app.kubernetes.io/component": "provisioning" };
+
+    const scripts = new k8s.core.v1.ConfigMap(
+      `${name}-scripts`,
+      {
+        metadata: { name: jobName, namespace: args.namespace, labels },
+        immutable: true,
+        data: { "provision.sh": script },
+      },
+      { parent: this },
+    );
+    const job = new k8s.batch.v1.Job(
+      name,
+      {
+        metadata: {
+          name: jobName,
+          namespace: args.namespace,
+          labels,
+          annotations: { "pulumi.com/replaceUnready": "true" },
+        },
+        spec: {
+          backoffLimit: 0,
+          activeDeadlineSeconds: args.timeout + podGrace,
+          // A pod that was evicted did not fail.
+          podFailurePolicy: {
+            rules: [{ action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] }],
+          },
+          template: {
+            metadata: { labels },
+            spec: {
+              restartPolicy: "Never",
+              automountServiceAccountToken: false,
+              enableServiceLinks: false,
+              securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: "RuntimeDefault" } },
+              containers: [
+                {
+                  name: "provision",
+                  image: args.image,
+                  imagePullPolicy: args.imagePullPolicy,
+                  command: ["bash", "/operations/provision.sh"],
+                  env: Object.entries(env).map(([key, value]) => ({ name: key, value })),
+                  resources: { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "256Mi" } },
+                  securityContext: {
+                    allowPrivilegeEscalation: false,
+                    readOnlyRootFilesystem: true,
+                    capabilities: { drop: ["ALL"] },
+                  },
+                  volumeMounts: [
+                    { name: "operations", mountPath: "/operations", readOnly: true },
+                    { name: "tmp", mountPath: "/tmp" },
+                  ],
+                },
+              ],
+              volumes: [
+                { name: "operations", configMap: { name: scripts.metadata.name } },
+                { name: "tmp", emptyDir: {} },
+              ],
+            },
+          },
+        },
+      },
+      { parent: this, customTimeouts: { create: `${args.timeout + podGrace}s` } },
+    );
+
+    this.job = job.metadata.name;
+    this.registerOutputs({ job: this.job });
+  }
+}

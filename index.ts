@@ -1,0 +1,50 @@
+/** The stack of one region: reads its settings, looks around, and deploys. */
+import * as pulumi from "@pulumi/pulumi";
+import { checkAccount, identityOf, lookUpEksCluster, lookUpSubnets } from "./aws/lookups";
+import { readKubeconfig } from "./kubernetes/access";
+import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
+import { decidePeer, readPeerMemory, readStackOutputs } from "./peer";
+import { deployRegion } from "./region";
+import { loadSettings, qualifiedStack } from "./settings";
+
+export = async () => {
+  const context = {
+    stack: pulumi.getStack(),
+    project: pulumi.getProject(),
+    organization: pulumi.getOrganization(),
+    awsRegion: new pulumi.Config("aws").get("region"),
+  };
+  const settings = loadSettings(pulumi.runtime.allConfig(), context);
+  const { kubernetes, namespace, scheduling } = settings;
+
+  const [, eks, subnets, read, memory] = await Promise.all([
+    checkAccount(settings),
+    kubernetes.eksCluster ? lookUpEksCluster(kubernetes.eksCluster, settings.awsRegion) : undefined,
+    lookUpSubnets(settings),
+    readStackOutputs(settings.peer),
+    readPeerMemory(qualifiedStack(context.stack, context)),
+  ]);
+  const access = eks ?? {
+    kubeconfig: settings.kubeconfigContents ?? readKubeconfig(kubernetes.kubeconfig as string, process.cwd()),
+    ...(kubernetes.context ? { context: kubernetes.context } : {}),
+  };
+
+  return deployRegion(settings, {
+    cluster: { ...access, identifier: eks?.arn ?? kubernetes.context ?? "kubeconfig" },
+    identity: identityOf(settings, eks ?? {}),
+    subnets,
+    peer: decidePeer({ stack: settings.peer, read, memory, forget: settings.forgetPeer !== undefined }),
+    placements: (after, pods) =>
+      pulumi.runtime.isDryRun()
+        ? pulumi.output(glancePlacements(access, namespace, pods)).apply((seen) => seen ?? (pulumi.unknown as never))
+        : after.id.apply(() =>
+            awaitPlacements(
+              access,
+              namespace,
+              pods,
+              scheduling.timeout,
+              (message) => void pulumi.log.info(message, after),
+            ),
+          ),
+  });
+};
