@@ -32,10 +32,6 @@ export interface WorldStatus {
   memory?: number;
   parts: ItemStatus[];
   hostPorts?: HostPortsStatus;
-  /** What the plan reports about what runs inside, when asked for. */
-  report?: unknown;
-  /** Why there is no report, when it was asked for and failed. */
-  reportError?: string;
 }
 
 /** Result of a command run inside the namespaces. */
@@ -76,13 +72,6 @@ export function serveControl(options: ControlOptions): Promise<Server> {
       const parts = await options.supervisor.status({ memory: query.has("memory"), probe: query.has("probe") });
       const status: WorldStatus = { startedAt, pid: process.pid, parts, hostPorts };
       if (query.has("memory")) status.memory = options.memory();
-      if (query.has("report")) {
-        try {
-          status.report = await options.plan.report?.();
-        } catch (error) {
-          status.reportError = error instanceof Error ? error.message : String(error);
-        }
-      }
       return status;
     },
     "GET /gates": () => options.plan.gates.map((gate) => gate.name),
@@ -201,7 +190,7 @@ export function control<T>(
 
 /** Asks where every part stands. */
 export function worldStatus(
-  wanted: { memory?: boolean; probe?: boolean; report?: boolean } = {},
+  wanted: { memory?: boolean; probe?: boolean } = {},
   options: { timeout?: number } = {},
 ): Promise<WorldStatus> {
   const query = Object.entries(wanted)

@@ -24,8 +24,6 @@ export interface Gate {
 export interface Plan {
   groups: Record<string, () => Item[]>;
   gates: Gate[];
-  /** Facts about what runs inside (clusters, load balancers, faults …), for `status`. */
-  report?(): Promise<unknown>;
 }
 
 /** Tells a part from a step. */

@@ -71,7 +71,7 @@ export async function startWorld(options: WorldUpOptions): Promise<WorldUp> {
   const group = options.group ?? "main";
   await startSupervisor(options, deadline);
   await control("POST", "/groups", { group, action: "ensure" });
-  const [hostPorts] = await Promise.all([startHostPorts(deadline), waitUntilReady(group, options, deadline)]);
+  const [hostPorts] = await Promise.all([startHostPorts(deadline), waitUntilReady(group, options.progress, deadline)]);
   return { status: await worldStatus(), hostPorts };
 }
 
@@ -177,11 +177,16 @@ async function startHostPorts(deadline: number): Promise<HostPortsStatus> {
   }
 }
 
-async function waitUntilReady(group: string, options: WorldUpOptions, deadline: number): Promise<void> {
+/** Waits until all of a group is ready; throws as soon as a part of it ends or fails. */
+export async function waitUntilReady(
+  group: string,
+  progress: ProgressListener | undefined,
+  deadline: number,
+): Promise<void> {
   for (;;) {
     const { parts } = await worldStatus();
     const wanted = parts.filter((part) => part.group === group);
-    options.progress?.parts(wanted);
+    progress?.parts(wanted);
     const fallen = wanted.filter((part) => ["dead", "failed", "stopped"].includes(part.state));
     if (fallen.length > 0) throw new WorldError(fallen.map(describeFall).join("\n\n"));
     const open = wanted.filter((part) => !["ready", "done"].includes(part.state));
@@ -278,7 +283,7 @@ export function firstInsider(): number | undefined {
 
 /** Asks where every part stands, with the host's process ids; undefined when the world is down. */
 export async function statusFromHost(
-  wanted: { memory?: boolean; probe?: boolean; report?: boolean } = {},
+  wanted: { memory?: boolean; probe?: boolean } = {},
 ): Promise<WorldStatus | undefined> {
   const insider = firstInsider();
   if (insider === undefined) return undefined;
