@@ -1,0 +1,19 @@
+/** The parts of the sandbox that stand in for load balancers, DNS, the EBS driver and the EKS webhooks. */
+import { join } from "node:path";
+import type { Part } from "../world/part";
+import { askSocket, controllersSocket, networkSocket } from "./control";
+
+const program = (file: string): string[] => [process.execPath, "--import", "tsx", join(__dirname, file)];
+
+/**
+ * Two processes for all regions, which wait by themselves for API servers and AWS: `network/traffic` carries the
+ * traffic and answers DNS; `network/controllers` does the rest and can be down without harm to traffic.
+ * Workloads should start after both are ready: the webhooks are of the kind that is skipped when it does not answer.
+ */
+export function networkParts(): Part[] {
+  const isReady = (socket: string) => async () => (await askSocket<{ ready: boolean }>(socket, "GET", "/ready")).ready;
+  return [
+    { name: "network/traffic", command: program("traffic.ts"), ready: isReady(networkSocket) },
+    { name: "network/controllers", command: program("controllers.ts"), ready: isReady(controllersSocket) },
+  ];
+}
