@@ -4,7 +4,9 @@
  * What was built from a peer must not vanish because its outputs did: what is seen is kept in this stack's own state (a
  * `Stash`, written before anything that is built from it) and used for as long as the peer is out of sight.
  */
+
 import * as pulumi from "@pulumi/pulumi";
+import { RunError } from "@pulumi/pulumi/errors";
 import { type PeerOutputs, peerOutputsSchema } from "./outputs";
 
 /** Name of the `Stash` resource that remembers the peer. */
@@ -60,7 +62,7 @@ export function decidePeer(question: PeerQuestion): Peer {
   if (read.state === "found" && Object.keys(read.outputs).length > 0) {
     const faults = misfits(read.outputs);
     if (faults.length > 0) {
-      throw new Error(
+      throw new RunError(
         `the outputs of the peer stack ${stack} are not those of a region:\n  ${faults.join("\n  ")}\n` +
           `Nothing was changed. If it runs another version of this program, run pulumi up --stack ${stack} with this one; ` +
           "if it is another stack altogether, correct restate:peer.",
@@ -83,7 +85,7 @@ export function decidePeer(question: PeerQuestion): Peer {
     };
   }
   if (memory.state === "unreadable") {
-    throw new Error(
+    throw new RunError(
       `${why}, and this stack's own state cannot tell whether anything was built from it (${memory.reason}).\n` +
         "Nothing was changed, since replication, permissions or trust might be removed. Run pulumi up again when the state " +
         `can be read; if the peer is gone for good, confirm it: ${forgetCommand(stack)}`,
@@ -92,7 +94,7 @@ export function decidePeer(question: PeerQuestion): Peer {
   if (memory.state === "found") {
     const faults = misfits(memory.value);
     if (faults.length > 0) {
-      throw new Error(
+      throw new RunError(
         `${why}, and what this stack remembers of it does not fit this version of the program:\n  ${faults.join("\n  ")}\n` +
           `Nothing was changed. Bring the peer back (pulumi up --stack ${stack}), or confirm that what was built for it may ` +
           `be removed: ${forgetCommand(stack)}`,

@@ -1,6 +1,8 @@
 /** One region of the cluster: composes its components from the settings and from what is known of the peer. */
+
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { RunError } from "@pulumi/pulumi/errors";
 import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
 import { NodeLoadBalancers } from "./components/nodeLoadBalancers";
 import { PodIdentity } from "./components/podIdentity";
@@ -55,7 +57,7 @@ export function checkAgainstPeer(settings: Settings, identity: PeerOutputs["iden
     );
   }
   if (faults.length > 0) {
-    throw new Error(`this stack and its peer contradict each other; nothing was changed:\n  ${faults.join("\n  ")}`);
+    throw new RunError(`this stack and its peer contradict each other; nothing was changed:\n  ${faults.join("\n  ")}`);
   }
 }
 

@@ -1,4 +1,5 @@
 /** Configuration of a stack: every setting with its type, meaning and default, and every check that needs no cloud. */
+import { RunError } from "@pulumi/pulumi/errors";
 import { z } from "zod";
 import { memoryBytes, restateSizeBytes, rocksdbShareRange } from "./restate/quantity";
 import { managedVariables, unknownVersion } from "./restate/values";
@@ -50,17 +51,17 @@ const group = <T extends z.ZodRawShape>(shape: T) =>
 
 const dnsLabel = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const dnsName = /^(?=.{1,200}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$/;
-const memory = () =>
-  text("must be a Kubernetes quantity of memory, e.g. 6Gi").refine((v) => memoryBytes(v) !== undefined, {
-    error: "must be a Kubernetes quantity of memory, e.g. 6Gi",
-  });
-const cpu = () => pattern(/^(\d+m|\d+(\.\d+)?)$/, "must be a Kubernetes quantity of CPU, e.g. 2 or 1500m");
+const sized = (message: string, bytes: (v: string) => number | undefined) =>
+  z.string({ error: message }).refine((v) => bytes(v) !== undefined, { error: message });
+const memory = () => sized('must be a Kubernetes quantity of memory in quotes, e.g. "6Gi"', memoryBytes);
+const cpu = () =>
+  pattern(/^(\d+m|\d+(\.\d+)?)$/, 'must be a Kubernetes quantity of CPU in quotes, e.g. "2" or "1500m"');
+const podCount = () => {
+  const message = "must be 0 to 9 pods, or a percentage in quotes";
+  return z.union([whole(0, 9, "pods"), pattern(/^(100|\d{1,2})%$/, message)], { error: message });
+};
 const duration = () => pattern(/^(\d+(ms|s|m|h|d))+$/, "must be a duration with its unit, e.g. 15m or 1h30m");
-const arn = (service: string, resource: string) =>
-  pattern(
-    new RegExp(`^arn:aws[a-z-]*:${service}:[a-z0-9-]*:\\d{12}:${resource}`),
-    `must be the ARN of ${service} ${resource.replace("/", "")}`,
-  );
+const roleArn = () => pattern(/^arn:aws[a-z-]*:iam::\d{12}:role\/.+/, "must be the ARN of an IAM role");
 
 /**
  * Every setting. The order is that of the README's table. A default of `undefined` means: derived, or none (the
@@ -259,7 +260,7 @@ export const fields = {
         /^https:\/\/[a-z0-9.-]+(\/[A-Za-z0-9._/-]+)?$/,
         "must be the https URL of the cluster's OIDC issuer",
       ).optional(),
-      kiamNodeRoleArn: arn("iam", "role/").optional(),
+      kiamNodeRoleArn: roleArn().optional(),
     }).prefault({}),
     about: {
       scope: "stack",
@@ -309,9 +310,7 @@ export const fields = {
     },
   },
   rocksdbMemory: {
-    schema: text("must be a size, e.g. 3GB")
-      .refine((v) => restateSizeBytes(v) !== undefined, { error: "must be a size, e.g. 3GB" })
-      .optional(),
+    schema: sized("must be a size, e.g. 3GB", restateSizeBytes).optional(),
     about: {
       scope: "stack",
       description: "Memory of RocksDB, 20 to 50 % of the memory limit. Default: 45 % of it.",
@@ -320,7 +319,7 @@ export const fields = {
   },
   storage: {
     schema: group({
-      size: memory().default("64Gi"),
+      size: sized('must be a Kubernetes quantity of storage in quotes, e.g. "64Gi"', memoryBytes).default("64Gi"),
       storageClass: text("must be a storage class's name").optional(),
     }).prefault({}),
     about: {
@@ -350,10 +349,8 @@ export const fields = {
         .default([]),
       nodeSelector: strings().default({}),
       podDisruptionBudget: group({
-        maxUnavailable: z
-          .union([whole(0, 9, "pods"), pattern(/^\d{1,3}%$/, "must be pods or a percentage")])
-          .optional(),
-        minAvailable: z.union([whole(0, 9, "pods"), pattern(/^\d{1,3}%$/, "must be pods or a percentage")]).optional(),
+        maxUnavailable: podCount().optional(),
+        minAvailable: podCount().optional(),
       }).default({ maxUnavailable: 1 }),
       timeout: whole(10, 3600, "seconds").default(300),
     }).prefault({}),
@@ -375,17 +372,13 @@ export const fields = {
   env: {
     schema: z
       .record(
-        pattern(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a name of letters, digits and underscores"),
+        pattern(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a name of letters, digits and underscores").refine(
+          (name) => !managedVariables.has(name),
+          { error: "is set by this stack; use the setting for it" },
+        ),
         z.string({ error: "must be a text; put it in quotes" }),
         { error: "must be a map from variable to text" },
       )
-      .superRefine((env, ctx) => {
-        for (const name of Object.keys(env)) {
-          if (managedVariables.has(name)) {
-            ctx.addIssue({ code: "custom", path: [name], message: "is set by this stack; use the setting for it" });
-          }
-        }
-      })
       .default({}),
     about: {
       scope: "stack",
@@ -478,7 +471,7 @@ export interface Fault {
 }
 
 /** All that is wrong with a stack's configuration, in one error; thrown before any resource is made. */
-export class SettingsError extends Error {
+export class SettingsError extends RunError {
   constructor(
     readonly stackName: string,
     readonly faults: Fault[],
@@ -500,11 +493,6 @@ export interface SettingsContext {
   awsRegion?: string;
 }
 
-/** Text of a value as one would type it after `pulumi config set`. */
-function typed(value: unknown): string {
-  return typeof value === "object" ? `'${JSON.stringify(value)}'` : String(value);
-}
-
 /** The command or the edit that mends a setting. */
 function remedyFor(key: Key): string {
   const { about } = fields[key] as { about: About };
@@ -514,7 +502,8 @@ function remedyFor(key: Key): string {
   if (typeof about.example === "object") {
     return `Set it in the stack's file, e.g. ${projectName}:${key}: ${JSON.stringify(about.example)}`;
   }
-  return `pulumi config set ${projectName}:${key} ${typed(about.example)}`;
+  if (about.secret) return `pulumi config set --secret ${projectName}:${key} < file`;
+  return `pulumi config set ${projectName}:${key} ${about.example}`;
 }
 
 /** Reads a raw configuration value: Pulumi hands everything over as text, structures as JSON. */
@@ -749,10 +738,21 @@ function checkChart(values: Partial<Parsed>, derived: Partial<Derived>, fault: R
   if (chart.name && !chart.repository) fault("chart", ["name"], "belongs to a repository, and none is given");
 }
 
+/** Bytes below which a memory limit is surely a slip. */
+const leastMemory = 64 * 2 ** 20;
+
 function checkMemory(values: Partial<Parsed>, fault: ReportFault): void {
   const { resources } = values;
   if (!resources) return;
   const limit = memoryBytes(resources.limits.memory) as number;
+  if (limit < leastMemory) {
+    fault(
+      "resources",
+      ["limits", "memory"],
+      `${resources.limits.memory} is ${limit} bytes, with which no node starts; a quantity without a unit is in bytes`,
+    );
+    return;
+  }
   if ((memoryBytes(resources.requests.memory) as number) > limit) {
     fault(
       "resources",

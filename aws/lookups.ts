@@ -1,5 +1,7 @@
 /** What is looked up in AWS before the first resource: the account, the EKS cluster and the subnets of each zone. */
+
 import * as aws from "@pulumi/aws";
+import { RunError } from "@pulumi/pulumi/errors";
 import { type ClusterAccess, eksKubeconfig } from "../kubernetes/access";
 import { type SubnetMap, subnetsByZone } from "../kubernetes/subnets";
 import type { PeerOutputs } from "../outputs";
@@ -9,7 +11,7 @@ import type { Settings } from "../settings";
 export async function checkAccount(settings: Settings): Promise<void> {
   const { accountId } = await aws.getCallerIdentity({});
   if (accountId !== settings.accountId) {
-    throw new Error(
+    throw new RunError(
       `restate:accountId is ${settings.accountId}, and the credentials belong to account ${accountId}; nothing was changed. ` +
         "Use the right credentials (aws sts get-caller-identity shows whose they are), or correct restate:accountId.",
     );
@@ -39,7 +41,7 @@ export function identityOf(
   const { mode, kiamNodeRoleArn } = settings.identity;
   const oidcIssuer = settings.identity.oidcIssuer ?? cluster.oidcIssuer;
   if (mode === "oidc" && !oidcIssuer) {
-    throw new Error(
+    throw new RunError(
       `EKS cluster ${settings.kubernetes.eksCluster} has no OIDC issuer; give restate:identity.oidcIssuer, or use ` +
         "restate:identity.mode podIdentity. Nothing was changed.",
     );

@@ -1,7 +1,9 @@
 /** How a stack reaches its Kubernetes cluster: a kubeconfig, from a file, from the settings or made for an EKS cluster. */
+
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
+import { RunError } from "@pulumi/pulumi/errors";
 
 /** What is needed to reach one cluster. */
 export interface ClusterAccess {
@@ -50,7 +52,7 @@ export function eksKubeconfig(cluster: EksEndpoint): string {
 export function readKubeconfig(setting: string, workingFolder: string): string {
   const path = resolve(workingFolder, setting.replace(/^~(?=\/)/, homedir()));
   if (!existsSync(path)) {
-    throw new Error(
+    throw new RunError(
       `restate:kubernetes.kubeconfig: there is no file ${path}. Correct the path, or give restate:kubeconfigContents`,
     );
   }

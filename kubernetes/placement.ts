@@ -1,5 +1,7 @@
 /** Where the Restate pods really run: reads pods, volumes and nodes from a cluster, and waits until all are scheduled. */
+
 import type { CoreV1Api, V1Node, V1PersistentVolume, V1PersistentVolumeClaim, V1Pod } from "@kubernetes/client-node";
+import { RunError } from "@pulumi/pulumi/errors";
 import type { ClusterAccess } from "./access";
 
 /** Label of a Kubernetes node that names its zone. */
@@ -76,7 +78,7 @@ export function findPlacements(
 }
 
 /** Pods that were not scheduled before the deadline. */
-export class NotScheduledError extends Error {
+export class NotScheduledError extends RunError {
   constructor(namespace: string, seconds: number, missing: readonly string[]) {
     super(
       `after ${seconds} s these pods of namespace ${namespace} have no zone yet:\n  ${missing.join("\n  ")}\n` +

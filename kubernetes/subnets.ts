@@ -1,4 +1,5 @@
 /** Chooses each node's subnet: the one of the zone where its pod runs. Pure. */
+import { RunError } from "@pulumi/pulumi/errors";
 import type { Placement } from "./placement";
 
 /** Subnets by zone, and the words that say where they come from (for errors). */
@@ -19,7 +20,7 @@ export function chooseSubnets(placements: readonly Placement[], subnets: SubnetM
     return subnet ?? "";
   });
   if (faults.length > 0) {
-    throw new Error(
+    throw new RunError(
       `${faults.join("\n")}\n${subnets.source} has subnets in ${Object.keys(subnets.byZone).sort().join(", ") || "no zone"}. ` +
         "Add the missing zone there, or keep pods out of it with restate:scheduling.nodeSelector; then run pulumi up again.",
     );
@@ -36,7 +37,7 @@ export interface FoundSubnet {
 /** One subnet a zone, from those that discovery found. Throws naming every zone that has several, or if there is none. */
 export function subnetsByZone(found: readonly FoundSubnet[], search: string): Record<string, string> {
   if (found.length === 0) {
-    throw new Error(
+    throw new RunError(
       `no subnet matches ${search}. Correct restate:subnets.discover, or give restate:subnets.byZone; nothing was changed.`,
     );
   }
@@ -51,7 +52,7 @@ export function subnetsByZone(found: readonly FoundSubnet[], search: string): Re
       const ids = found.filter((s) => s.zone === zone).map((s) => s.id);
       return `  ${zone}: ${ids.sort().join(", ")}`;
     });
-    throw new Error(
+    throw new RunError(
       `several subnets match ${search}:\n${lines.join("\n")}\nNarrow restate:subnets.discover.tags until one a zone is left, ` +
         "or give restate:subnets.byZone; nothing was changed.",
     );
