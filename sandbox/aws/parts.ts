@@ -3,16 +3,11 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { toolPath } from "../toolchain";
 import type { Part } from "../world/part";
-import { projectDir, runDir, stateDir } from "../world/paths";
+import { projectDir, runDir } from "../world/paths";
 import { awsEndpoint } from "../world/regions";
 import { awsControl } from "./control";
 import { Moto } from "./moto";
-
-/** Where moto listens, on 127.0.0.1 of the sandbox's namespace only. */
-export const motoPort = 4565;
-
-/** Everything that AWS has to remember. */
-export const awsStateDir = join(stateDir, "aws");
+import { awsStateDir, motoPort } from "./places";
 
 /** Names of the parts, for others to wait for. */
 export const awsPartNames = { moto: "aws/moto", gateway: "aws/gateway" } as const;

@@ -30,7 +30,7 @@ import { stateDir } from "../world/paths";
 import { accountId, awsEndpoint, regions, type WorldRegion, witnessRegion, type Zone } from "../world/regions";
 import { adminCredentials, adminUser } from "./credentials";
 import { Moto } from "./moto";
-import { awsStateDir, motoPort } from "./parts";
+import { awsStateDir, motoPort } from "./places";
 
 /** What was made in one region. */
 export interface SeededRegion {
@@ -203,7 +203,9 @@ class RegionSeed {
     const found = await this.ec2.send(
       new DescribeInstancesCommand({ Filters: [{ Name: "private-ip-address", Values: [zone.nodeIp] }] }),
     );
-    let id = found.Reservations?.[0]?.Instances?.[0]?.InstanceId;
+    const existing = found.Reservations?.[0]?.Instances?.[0];
+    if (existing?.PrivateDnsName === zone.nodeName) return existing.InstanceId!;
+    let id = existing?.InstanceId;
     if (!id) {
       const made = await this.ec2.send(
         new RunInstancesCommand({
@@ -291,7 +293,10 @@ export async function seedAws(given: SeedOptions = {}): Promise<SeededWorld> {
   await seedOperator(moto, direct);
   direct.destroy();
   const world: SeededWorld = { regions: {} };
-  for (const region of options.regions) world.regions[region.name] = await new RegionSeed(region, moto, options).run();
+  const made = await Promise.all(options.regions.map((region) => new RegionSeed(region, moto, options).run()));
+  options.regions.forEach((region, i) => {
+    world.regions[region.name] = made[i]!;
+  });
   moto.agent.destroy();
   mkdirSync(options.folder, { recursive: true });
   const file = join(options.folder, "world.json");

@@ -4,8 +4,8 @@ moto holds everything in memory. After each request that changed something, and 
 changed is written in one transaction:
   * S3: one row a bucket, one row a key (all its versions and their tags), one row a bucket's multipart uploads.
     Bodies over 64 KiB are files of their own, written once, so that a row stays small.
-  * every other service: one row a backend (service, account, region), pickled whole; it is small (the largest,
-    EC2, takes 50 ms).
+  * every other service: one row a backend (service, account, region), pickled whole but for EC2's machine images
+    and their snapshots, which moto has built in (images registered and snapshots made later are not kept).
 A process that is killed loses nothing that it answered. A machine that loses power may lose the last transactions:
 the file is not flushed to the disk at each one.
 """
@@ -22,6 +22,7 @@ from moto import backends
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.base_backend import BackendDict, BaseBackend
 from moto.core.common_models import BaseModel
+from moto.ec2.models import EC2Backend
 from moto.s3 import models as s3
 
 IN_MEMORY_LIMIT = 64 * 1024
@@ -144,6 +145,9 @@ class _Pickler(pickle.Pickler):
             return self._names[id(obj)]
         if isinstance(obj, BackendDict):
             return ("dict", obj.service_name)
+        for built_in in ("amis", "snapshots") if isinstance(self._root, EC2Backend) else ():
+            if obj is getattr(self._root, built_in, self):
+                return ("ec2", self._root.account_id, self._root.region_name, built_in)
         return None
 
 
@@ -210,6 +214,8 @@ class Store:
     def _find(self, pid):
         if pid[0] == "dict":
             return backends.get_backend(pid[1])
+        if len(pid) == 4:
+            return getattr(self._find(pid[:3]), pid[3])
         service, account, region = pid
         return backends.get_backend(service)[account][region]
 
@@ -293,9 +299,6 @@ class Store:
     def _save_backends(self, service, names, new):
         for name in names.values():
             if name[0] == "s3" or (service == "s3" and name not in new):
-                continue
-            # EC2 is the one that is slow to write; only these services change it.
-            if name[0] == "ec2" and name not in new and service not in ("ec2", "elb", "elbv2", "eks"):
                 continue
             backend = self._find(name)
             blob = self._dumps(backend, backend, names)
