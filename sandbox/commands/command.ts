@@ -64,7 +64,7 @@ export function usageLine(command: Command): string {
 /** A command's help. */
 export function helpText(command: Command): string {
   const lines = [command.summary, "", `Usage: ${usageLine(command)}`];
-  if (command.help) lines.push("", command.help.trim());
+  if (command.help) lines.push("", command.help.replace(/^\n+|\s+$/g, ""));
   lines.push("", "  --json       print the result as JSON", "  -h, --help   print this");
   return lines.join("\n");
 }

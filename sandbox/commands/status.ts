@@ -51,7 +51,7 @@ export function screen(
       part.name,
       colourOf(part.state)(part.answers === false ? "no answer" : part.state),
       String(part.hostPid ?? ""),
-      part.startedAt && part.pid ? duration(now - part.startedAt) : "",
+      part.startedAt !== undefined && part.pid ? duration(now - part.startedAt) : "",
       part.memory ? size(part.memory) : "",
     ]);
   rows.unshift(["supervisor", paint.green("ready"), "", duration(now - found.startedAt), size(found.memory ?? 0)]);

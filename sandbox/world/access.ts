@@ -1,5 +1,5 @@
 /** What the host needs to reach the world, written when it is up: kubeconfigs and a folder of tools. */
-import { existsSync, mkdirSync, readFileSync, symlinkSync, unlinkSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { type HostPortsStatus, worldStatus } from "./control";
@@ -16,9 +16,6 @@ export function hostKubeconfig(region: string): string {
 export function insideKubeconfig(region: string): string {
   return join(runDir, `${region}.kubeconfig`);
 }
-
-/** Folder with the sandbox's tools, to be put on PATH. */
-export const toolsDir = join(sandboxDir, "bin");
 
 /** Names of the gates to the host. */
 export const gateNames = {
@@ -41,20 +38,6 @@ export function writeKubeconfigs(regions: readonly WorldRegion[], hostPorts: Hos
     const port = portOf(hostPorts.ports, gateNames.api(name));
     const inside = readFileSync(insideKubeconfig(name), "utf8");
     writeAtomically(hostKubeconfig(name), kubeconfigFor(inside, `https://127.0.0.1:${port}`));
-  }
-}
-
-/** Makes `toolsDir` hold exactly these programs, each under its name. */
-export function linkTools(tools: Record<string, string>): void {
-  mkdirSync(toolsDir, { recursive: true });
-  for (const [name, target] of Object.entries(tools)) {
-    const link = join(toolsDir, name);
-    try {
-      unlinkSync(link);
-    } catch {
-      // There was none.
-    }
-    symlinkSync(target, link);
   }
 }
 

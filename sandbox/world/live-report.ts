@@ -1,5 +1,6 @@
 /** Asks everything that runs what `status` shows, from the host. */
 import { existsSync } from "node:fs";
+import { type Fault as AwsFault, awsControl } from "../aws/control";
 import { networkControl } from "../network/control";
 import { targetText } from "../network/faults";
 import { hostKubeconfig } from "./access";
@@ -26,6 +27,7 @@ export async function gatherReport(status: WorldStatus): Promise<WorldReport> {
       report.clusters = clusters;
     }),
     ask("the network", () => addNetwork(report)),
+    ask("the AWS gateway", () => addAws(report)),
   ]);
   return report;
 }
@@ -78,4 +80,45 @@ async function addNetwork(report: WorldReport): Promise<void> {
       heal: `npm run sandbox -- fault latency ${a} ${b} 0`,
     });
   }
+}
+
+async function addAws(report: WorldReport): Promise<void> {
+  const aws = awsControl();
+  const [copier, faults] = await Promise.all([aws.copier(), aws.faults()]);
+  report.replication = copier.rules.map((rule) => ({
+    source: rule.sourceBucket,
+    destination: rule.destinationBucket,
+    pending: rule.operationsPendingReplication,
+    failed: rule.operationsFailedReplication,
+    lagSeconds: rule.replicationLatency,
+  }));
+  const { paused, delayMs, bytesPerSecond, hold } = copier.settings;
+  const how = [
+    paused && "paused",
+    delayMs > 0 && `late by ${delayMs} ms`,
+    bytesPerSecond !== null && `limited to ${bytesPerSecond} bytes a second`,
+    hold.length > 0 && `holding back ${hold.join(", ")}`,
+  ].filter(Boolean);
+  if (how.length > 0) {
+    report.faults.push({ what: `S3 replication is ${how.join(", ")}`, heal: "npm run sandbox -- fault copier resume" });
+  }
+  for (const fault of faults) {
+    report.faults.push({
+      what: `${awsFaultText(fault)}, met ${fault.hits} calls${fault.until ? `, until ${fault.until}` : ""}`,
+      heal: `npm run sandbox -- fault unfault ${fault.id}`,
+    });
+  }
+}
+
+/** A fault of the AWS APIs in words. Pure. */
+export function awsFaultText(fault: AwsFault): string {
+  const { service, action, effect, delayMs, region, caller, resource, probability } = fault;
+  const does = { fail: "fail", throttle: "are throttled", hang: "hang", delay: `are ${delayMs} ms late` }[effect];
+  const which = [
+    region && `in ${region}`,
+    caller && `by ${caller}`,
+    resource && `on ${resource}`,
+    probability !== undefined && `${Math.round(probability * 100)} % of them`,
+  ].filter(Boolean);
+  return [`calls of ${service ?? "all AWS services"}${action ? `:${action}` : ""} ${does}`, ...which].join(", ");
 }

@@ -1,0 +1,103 @@
+/**
+ * `npm run bench`: how long the world takes to come up, and what it needs.
+ *
+ * Usage: bench [--runs <n>] [--cold] [--json]. It works in a sandbox of its own, which it deletes at the end, and leaves
+ * the clone's alone. `--cold` builds every tool in an empty cache first: that takes minutes.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { size, table } from "./commands/text";
+import type { WorldStatus } from "./world/control";
+import { projectDir } from "./world/paths";
+
+/** One measurement: seconds, or bytes. */
+interface Figure {
+  what: string;
+  value: number;
+  unit: "s" | "B";
+}
+
+/** One of each thing that is built or installed, in the order of `up`. */
+const coldTools = ["pulumi", "kubernetes-plugin", "cluster", "jq", "kubectl", "restate-server", "python"] as const;
+
+const options = {
+  runs: { type: "string", default: "3" },
+  cold: { type: "boolean" },
+  json: { type: "boolean" },
+} as const;
+
+function main(): number {
+  const { values } = parseArgs({ options });
+  const runs = Number(values.runs);
+  if (!Number.isInteger(runs) || runs < 1) {
+    console.error(`--runs takes a whole number from 1, not ${values.runs}`);
+    return 2;
+  }
+  const base = mkdtempSync(join(tmpdir(), "sandbox-bench-"));
+  const environment: NodeJS.ProcessEnv = { ...process.env, RESTATE_SANDBOX_DIR: join(base, "sandbox") };
+  const figures: Figure[] = [];
+  const sandbox = (...args: string[]): string => {
+    const result = spawnSync(process.execPath, ["--import", "tsx", "sandbox/cli.ts", ...args], {
+      cwd: projectDir,
+      env: environment,
+      encoding: "utf8",
+      maxBuffer: 64 * 1024 * 1024,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    if (result.status !== 0) throw new Error(`sandbox ${args.join(" ")} failed`);
+    return result.stdout;
+  };
+  const timed = (what: string, work: () => void): void => {
+    const begun = process.hrtime.bigint();
+    work();
+    figures.push({ what, value: Number(process.hrtime.bigint() - begun) / 1e9, unit: "s" });
+  };
+  try {
+    if (values.cold) {
+      environment.RESTATE_SANDBOX_CACHE = join(base, "cache");
+      environment.GOCACHE = join(base, "go-build");
+      for (const tool of coldTools) {
+        timed(`cold build or install: ${tool}`, () => {
+          const program = ["--import", "tsx", "sandbox/toolchain/main.ts", "ensure", tool];
+          const result = spawnSync(process.execPath, program, { cwd: projectDir, env: environment, stdio: "inherit" });
+          if (result.status !== 0) throw new Error(`${tool} could not be built`);
+        });
+      }
+    }
+    timed("first start: nothing but the tools", () => sandbox("up", "--json"));
+    for (let run = 1; run <= runs; run++) {
+      sandbox("down");
+      timed(`warm start ${run}: both clusters ready`, () => sandbox("up", "--json"));
+    }
+    timed("up when all is up", () => sandbox("up", "--json"));
+    figures.push(...memory(JSON.parse(sandbox("status", "--json")) as WorldStatus));
+    timed("down", () => sandbox("down"));
+  } finally {
+    sandbox("down", "--delete-state");
+    rmSync(base, { recursive: true, force: true });
+  }
+  const machine = { cores: cpus().length, model: cpus()[0]?.model, memory: totalmem(), node: process.version };
+  if (values.json) console.log(JSON.stringify({ machine, figures }, null, 2));
+  else {
+    console.log(`${machine.cores} cores (${machine.model}), ${size(machine.memory)}, Node ${machine.node}\n`);
+    const rows = figures.map(({ what, value, unit }) => [what, unit === "s" ? `${value.toFixed(2)} s` : size(value)]);
+    console.log(table(["WHAT", "FIGURE"], rows));
+  }
+  return 0;
+}
+
+/** Memory by part and in all; shared pages are counted in proportion. */
+function memory(status: WorldStatus): Figure[] {
+  const parts = status.parts.filter((part) => part.memory !== undefined);
+  const total = parts.reduce((sum, part) => sum + part.memory!, status.memory ?? 0);
+  return [
+    { what: "memory: everything", value: total, unit: "B" },
+    { what: "memory: supervisor", value: status.memory ?? 0, unit: "B" },
+    ...parts.map((part): Figure => ({ what: `memory: ${part.name}`, value: part.memory!, unit: "B" })),
+  ];
+}
+
+process.exitCode = main();

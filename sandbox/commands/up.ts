@@ -1,0 +1,102 @@
+/** `up`: brings up the sandbox's world, or what of it is not up. */
+import { mkdirSync } from "node:fs";
+import { ensureToolchain, preparePulumiHome, type Progress as ToolchainProgress, toolPath } from "../toolchain";
+import { writeKubeconfigs } from "../world/access";
+import type { HostPortsStatus } from "../world/control";
+import { pulumiBackend, pulumiHome, writeStackConfigs } from "../world/environment";
+import { sandboxDir } from "../world/paths";
+import { regions } from "../world/regions";
+import { type ProgressListener, startWorld, whileLocked } from "../world/world";
+import type { Command } from "./command";
+import { Progress, type Task } from "./progress";
+import { duration } from "./text";
+
+/** Brings up the world. */
+export const up: Command = {
+  name: "up",
+  summary: "Bring up both regions, or what of them is not up; twice is harmless",
+  usage: "",
+  help: "Builds and installs the tools on first use (minutes); afterwards it takes seconds.",
+  async run(args) {
+    const progress = new Progress();
+    const ports = await worldUp(progress).finally(() => progress.close());
+    if (args.json) console.log(JSON.stringify({ milliseconds: progress.elapsed, folder: sandboxDir, ...ports }));
+    else {
+      console.log(`The world is up after ${duration(progress.elapsed)}. Next:`);
+      console.log(`  npm run sandbox -- status`);
+      for (const { name } of regions) console.log(`  eval "$(npm run -s sandbox -- env ${name})"`);
+    }
+    return 0;
+  },
+};
+
+/**
+ * Brings up the world and writes what the host needs to reach it: kubeconfigs, tools, Pulumi's home, the stacks'
+ * configuration. Safe to call at any time, and from several processes at once.
+ */
+export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
+  const listener = worldProgress(progress);
+  return whileLocked(listener, async () => {
+    await ensureToolchain("all", toolchainProgress(progress));
+    const [{ hostPorts }] = await Promise.all([
+      startWorld({ init: [toolPath("cluster"), "init"], progress: listener }),
+      preparePulumiHome(pulumiHome),
+    ]);
+    writeKubeconfigs(regions, hostPorts);
+    await writeStackConfigs(hostPorts);
+    mkdirSync(pulumiBackend, { recursive: true });
+    return hostPorts;
+  });
+}
+
+/** The toolchain's way to tell what it does, on this view. */
+export function toolchainProgress(progress: Progress): ToolchainProgress {
+  return {
+    say: (line) => progress.note(line),
+    async task(title, run) {
+      const task = progress.task(title);
+      try {
+        const result = await run((detail) => task.update(detail));
+        task.done();
+        return result;
+      } catch (error) {
+        task.fail();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Shows a start: one task for each group of parts that share the first word of their names. */
+export function worldProgress(progress: Progress): ProgressListener {
+  const tasks = new Map<string, Task | "ended">();
+  return {
+    phase: (name) => progress.note(name),
+    parts(all) {
+      const groups = new Map<string, typeof all>();
+      for (const part of all) {
+        const group = part.name.split("/")[0]!;
+        groups.set(group, [...(groups.get(group) ?? []), part]);
+      }
+      for (const [group, parts] of groups) {
+        const open = parts.filter((part) => part.state !== "ready" && part.state !== "done");
+        const fallen = open.find((part) => part.state === "dead" || part.state === "failed");
+        let task = tasks.get(group);
+        if (task === "ended" || (task === undefined && open.length === 0)) continue;
+        if (task === undefined) {
+          task = progress.task(group);
+          tasks.set(group, task);
+        }
+        const count = `${parts.length - open.length} of ${parts.length}`;
+        if (open.length > 0 && !fallen) {
+          const starting = open.filter((part) => part.state === "starting").map((part) => part.name.split("/").at(-1));
+          task.update(`${count}  ${starting.join(", ")}`);
+          continue;
+        }
+        if (fallen) task.fail(`${fallen.name}: ${fallen.ended ?? fallen.state}`);
+        else task.done(`${parts.length} ready`);
+        tasks.set(group, "ended");
+      }
+    },
+  };
+}

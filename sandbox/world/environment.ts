@@ -1,0 +1,65 @@
+/** The environment in which an operator's tools work with a region of the sandbox. */
+
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { adminCredentials } from "../aws/credentials";
+import { pulumiEnv } from "../toolchain";
+import { hostKubeconfig, insideKubeconfig, knownPorts } from "./access";
+import type { HostPortsStatus } from "./control";
+import { writeAtomically } from "./files";
+import { sandboxDir, stateDir } from "./paths";
+import { regions, type WorldRegion } from "./regions";
+import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig } from "./stack-config";
+
+/** The stack configuration file of a region. */
+export function stackConfigFile(region: string): string {
+  return join(sandboxDir, `Pulumi.${region}.yaml`);
+}
+
+/** Writes the stack configuration files of both regions. */
+export async function writeStackConfigs({ ports }: HostPortsStatus): Promise<void> {
+  // Loaded only here: it brings the AWS SDK with it, and every command would wait for that.
+  const { seededWorld } = await import("../aws/seed");
+  const { regions: seeded } = seededWorld();
+  for (const region of regions) {
+    const config = sandboxStackConfig(region, seeded[region.name]!, ports, hostKubeconfig(region.name));
+    writeAtomically(stackConfigFile(region.name), stringify(config));
+  }
+}
+
+/** The PULUMI_HOME of this sandbox. */
+export const pulumiHome = join(sandboxDir, "pulumi-home");
+
+/** Folder of Pulumi's state backend. */
+export const pulumiBackend = join(stateDir, "pulumi");
+
+/** Folder with the sandbox's tools, to be put on PATH. */
+export const toolsDir = join(sandboxDir, "bin");
+
+/** Variables by name; PATH holds only the folder to be put before the others. */
+export function operatorEnvironment(region: WorldRegion, where: "host" | "inside" = "host"): Record<string, string> {
+  const shared = {
+    PATH: toolsDir,
+    AWS_ACCESS_KEY_ID: adminCredentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: adminCredentials.secretAccessKey,
+    AWS_REGION: region.awsRegion,
+    AWS_DEFAULT_REGION: region.awsRegion,
+    AWS_EC2_METADATA_DISABLED: "true",
+    AWS_PAGER: "",
+  };
+  if (where === "inside") {
+    return { ...shared, KUBECONFIG: insideKubeconfig(region.name), AWS_ENDPOINT_URL: insideAwsEndpoint };
+  }
+  const { PATH: _, ...pulumi } = pulumiEnv({
+    backendDir: pulumiBackend,
+    home: pulumiHome,
+    stackConfigFile: stackConfigFile(region.name),
+  });
+  return {
+    ...shared,
+    KUBECONFIG: hostKubeconfig(region.name),
+    AWS_ENDPOINT_URL: hostAwsEndpoint(knownPorts()),
+    ...pulumi,
+    PULUMI_STACK: region.name,
+  };
+}
