@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
+	"k8s.io/component-base/version"
 	kubeapiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	kubecontrollermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	kubescheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
@@ -31,6 +32,10 @@ var programs = map[string]func(args []string) int{
 	"kube-scheduler":          func(args []string) int { return run(kubescheduler.NewSchedulerCommand(), args) },
 	boot.KubeletProgram:       func(args []string) int { return run(node.NewCommand(), args) },
 	"pki":                     makeKeys,
+	"version": func([]string) int {
+		fmt.Println(version.Get().String())
+		return 0
+	},
 }
 
 func run(command *cobra.Command, args []string) int {

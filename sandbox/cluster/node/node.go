@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/server"
@@ -204,7 +205,12 @@ func (s *settings) configure() (*options.KubeletServer, error) {
 	config.FailCgroupV1 = false
 	config.ImageGCHighThresholdPercent = 100
 	config.ImageGCLowThresholdPercent = 99
-	config.MaxOpenFiles = 0
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, err
+	}
+	// The kubelet sets its limit to this number: no more than it may have anyway.
+	config.MaxOpenFiles = int64(files.Max)
 	config.SerializeImagePulls = false
 	config.MaxPods = 110
 	return &options.KubeletServer{KubeletFlags: *flags, KubeletConfiguration: *config}, nil
