@@ -125,7 +125,7 @@ func volumePlugins() []volume.VolumePlugin {
 		secret.ProbeVolumePlugins,
 		configmap.ProbeVolumePlugins,
 		downwardapi.ProbeVolumePlugins,
-		projected.ProbeVolumePlugins,
+		func() []volume.VolumePlugin { return withoutOwners(projected.ProbeVolumePlugins()) },
 		local.ProbeVolumePlugins,
 		func() []volume.VolumePlugin { return hostpath.ProbeVolumePlugins(volume.VolumeConfig{}) },
 	} {
