@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,8 @@ type ExecSpec struct {
 }
 
 // runExec enters a container's namespaces and runs a command there, with this process's stdin, stdout and stderr. It
-// ends as the command ends: 126 and 127 mean, as in shells, that the command could not be run or was not found.
+// ends as the command ends, and kills it when asked to end itself with SIGTERM. 126 and 127 mean, as in shells, that
+// the command could not be run or was not found.
 func runExec([]string) (int, error) {
 	var spec ExecSpec
 	if err := readSpec(&spec); err != nil {
@@ -48,11 +50,18 @@ func runExec([]string) (int, error) {
 	if err := limit(spec.Capabilities, spec.NoNewPrivileges); err != nil {
 		return 126, err
 	}
-	attr := &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Ctty: 0, Pdeathsig: syscall.SIGKILL}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	attr := &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Ctty: 0}
 	child, err := syscall.ForkExec(path, spec.Args, &syscall.ProcAttr{Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: attr})
 	if err != nil {
 		return 126, fmt.Errorf("exec %s: %w", path, err)
 	}
+	// Not by Pdeathsig: its set-up takes a parent outside the pid namespace for one that has died.
+	go func() {
+		<-asked
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}()
 	// Only the command may hold them open: otherwise readers of its output would wait for this process too.
 	for _, file := range []*os.File{os.Stdin, os.Stdout} {
 		_ = file.Close()

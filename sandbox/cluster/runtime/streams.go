@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/creack/pty"
@@ -107,6 +108,7 @@ func (c *container) command(ctx context.Context, args []string, terminal bool) (
 	command.ExtraFiles = []*os.File{spec, target}
 	// What the command leaves running in the background may keep its output open; do not wait for that.
 	command.WaitDelay = time.Second
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	return command, command.ExtraFiles, nil
 }
 
