@@ -318,7 +318,10 @@ export function differences(
   return same(field, before, after) ? [] : difference(isEmpty(before) ? "add" : isEmpty(after) ? "delete" : "update");
 }
 
-/** The differences between a whole state and checked inputs, and outputs that follow from the inputs alone. */
+/**
+ * The differences between a whole state and checked inputs. Those of outputs that follow from inputs and configuration
+ * (`tagsAll`) are named only where no input differs: else they follow from that.
+ */
 export function diffInputs(
   inputs: AnyFields,
   outputs: AnyFields,
@@ -327,9 +330,11 @@ export function diffInputs(
   derived: Properties,
 ): Difference[] {
   const wanted = { ...derived, ...news };
-  return Object.entries({ ...inputs, ...outputs }).flatMap(([key, field]) =>
-    key in inputs || key in derived ? differences(field, state[key], wanted[key], key) : [],
-  );
+  const among = (fields: AnyFields) =>
+    Object.entries(fields).flatMap(([key, field]) => differences(field, state[key], wanted[key], key));
+  const found = among(inputs);
+  if (found.length > 0) return found;
+  return among(Object.fromEntries(Object.entries(outputs).filter(([key]) => key in derived)));
 }
 
 /** The state that a preview shows: inputs, what follows from them, and unknowns for what only AWS can tell. */

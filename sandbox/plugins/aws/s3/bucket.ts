@@ -106,7 +106,8 @@ export const bucket = resource<s3.BucketArgs, s3.BucketState, AwsContext>({
       ),
     );
     request.made(name);
-    await putTags(request, client, name, allTags(request.context, inputs.tags));
+    const tags = allTags(request.context, inputs.tags);
+    if (Object.keys(tags).length > 0) await putTags(request, client, name, tags);
     return name;
   },
 
