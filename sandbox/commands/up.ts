@@ -5,6 +5,7 @@ import { writeKubeconfigs } from "../world/access";
 import type { HostPortsStatus } from "../world/control";
 import { pulumiBackend, pulumiHome, writeStackConfigs } from "../world/environment";
 import { sandboxDir } from "../world/paths";
+import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
 import { type ProgressListener, startWorld, whileLocked } from "../world/world";
 import type { Command } from "./command";
@@ -38,6 +39,7 @@ export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
   const listener = worldProgress(progress);
   return whileLocked(listener, async () => {
     await ensureToolchain("all", toolchainProgress(progress));
+    await bundlePrograms();
     const [{ hostPorts }] = await Promise.all([
       startWorld({ init: [toolPath("cluster"), "init"], progress: listener }),
       preparePulumiHome(pulumiHome),
@@ -82,8 +84,9 @@ export function worldProgress(progress: Progress): ProgressListener {
         const open = parts.filter((part) => part.state !== "ready" && part.state !== "done");
         const fallen = open.find((part) => part.state === "dead" || part.state === "failed");
         let task = tasks.get(group);
-        if (task === "ended" || (task === undefined && open.length === 0)) continue;
-        if (task === undefined) {
+        if (open.length === 0 && (task === undefined || task === "ended")) continue;
+        // After its end only when more parts have joined, as nodes do once their instances exist.
+        if (task === undefined || task === "ended") {
           task = progress.task(group);
           tasks.set(group, task);
         }

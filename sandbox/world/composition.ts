@@ -1,16 +1,83 @@
 /** The real world: which parts and steps there are, in which order, and which doors the host gets. */
+import { join } from "node:path";
 import { awsPartNames, awsParts } from "../aws/parts";
+import { apiServerPart, clusterParts } from "../cluster/parts";
 import { networkParts } from "../network/parts";
+import { type ProgramImage, restateImage, restateVersions, toolPath } from "../toolchain";
 import { gateNames, insideKubeconfig } from "./access";
+import { readJson, writeAtomically } from "./files";
 import { readyPodAddress } from "./kube";
-import type { Gate, Item, Plan } from "./plan";
+import { runDir, stateDir } from "./paths";
+import type { Gate, Item, Plan, Step } from "./plan";
+import { bundledCommand } from "./programs";
 import { awsEndpoint, regions, type WorldRegion, witnessRegion } from "./regions";
 
-/** Where the gates of a region lead to, in its cluster. */
+/** Which pods the doors to Restate lead to. */
 export const restatePods = (region: WorldRegion) => ({
   namespace: `restate-${region.name}`,
   labelSelector: "app=restate",
 });
+
+const imagesFile = join(runDir, "images.json");
+
+/** Writes the table of images that nodes know: every version of Restate that has been installed here. */
+function writeImages(): void {
+  const images = restateVersions.flatMap((version): ProgramImage[] => {
+    try {
+      return [restateImage(version)];
+    } catch {
+      return [];
+    }
+  });
+  writeAtomically(imagesFile, JSON.stringify(images));
+}
+
+/** Instance ids by region and zone. */
+type Instances = Record<string, Record<string, string>>;
+
+/** The instances that an earlier seed made; none on the first start. */
+function knownInstances(): Instances {
+  const world = readJson(join(stateDir, "aws", "world.json")) as
+    | { regions: Record<string, { instances: Record<string, string> }> }
+    | undefined;
+  return Object.fromEntries(Object.entries(world?.regions ?? {}).map(([name, region]) => [name, region.instances]));
+}
+
+/** A region's cluster with the nodes whose instances are known, and what it gets before anything is deployed. */
+function regionItems(region: WorldRegion, binary: string, instances: Instances): Item[] {
+  const nodes = Object.entries(instances[region.name] ?? {}).map(([zone, instanceId]) => ({ zone, instanceId }));
+  const bootstrap: Step = {
+    name: `${region.name}/bootstrap`,
+    after: [apiServerPart(region)],
+    run: async () => {
+      const { bootstrapCluster } = await import("../cluster/bootstrap");
+      await bootstrapCluster(region);
+      return undefined;
+    },
+  };
+  return [...clusterParts(region, { nodes, images: imagesFile, binary }), bootstrap];
+}
+
+function seedStep(binary: string, used: Instances): Step {
+  return {
+    name: "seed",
+    after: [awsPartNames.gateway],
+    run: async () => {
+      const { seedAws } = await import("../aws/seed");
+      const { regions: seeded } = await seedAws();
+      const now = Object.fromEntries(Object.entries(seeded).map(([name, { instances }]) => [name, instances]));
+      for (const { name } of regions) {
+        // A node cannot become another instance: Kubernetes keeps its provider id.
+        if (used[name] && JSON.stringify(used[name]) !== JSON.stringify(now[name])) {
+          throw new Error(
+            `AWS has lost the instances of ${name}. Next: npm run sandbox -- down --delete-state, then npm run sandbox -- up`,
+          );
+        }
+      }
+      return regions.flatMap((region) => regionItems(region, binary, now));
+    },
+  };
+}
 
 function gatesOf(region: WorldRegion): Gate[] {
   const pod = (port: number) => async () => ({
@@ -24,15 +91,33 @@ function gatesOf(region: WorldRegion): Gate[] {
   ];
 }
 
+/** Makes the plan; `clusterBinary` gives the program of the Kubernetes clusters. */
+export function makePlan(clusterBinary: () => string): Plan {
+  return {
+    groups: {
+      main: () => {
+        writeImages();
+        const binary = clusterBinary();
+        const instances = knownInstances();
+        return [
+          ...regions.flatMap((region) => regionItems(region, binary, instances)),
+          ...awsParts().map((part) => ({ ...part, command: bundledCommand(part.command) })),
+          ...networkParts().map((part) => ({ ...part, command: bundledCommand(part.command) })),
+          seedStep(binary, instances),
+        ];
+      },
+      witness: () => {
+        const instances = knownInstances();
+        if (!instances[witnessRegion.name]) throw new Error("AWS has no instance for the witness: run `up` first");
+        return regionItems(witnessRegion, clusterBinary(), instances);
+      },
+    },
+    gates: [
+      { name: gateNames.aws, target: async () => ({ host: awsEndpoint.ip, port: awsEndpoint.port }) },
+      ...[...regions, witnessRegion].flatMap(gatesOf),
+    ],
+  };
+}
+
 /** The plan that `up` runs. */
-export const plan: Plan = {
-  groups: {
-    main: (): Item[] => [...awsParts(), ...networkParts()],
-    witness: (): Item[] => [],
-  },
-  gates: [
-    { name: gateNames.aws, target: async () => ({ host: awsEndpoint.ip, port: awsEndpoint.port }) },
-    ...[...regions, witnessRegion].flatMap(gatesOf),
-  ],
-};
-void awsPartNames;
+export const plan: Plan = makePlan(() => toolPath("cluster"));

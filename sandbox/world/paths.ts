@@ -2,8 +2,8 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 
-/** The clone's top folder. */
-export const projectDir = resolve(__dirname, "../..");
+/** The clone's top folder. In a bundled program, whose place says nothing, the bundler has written it here. */
+export const projectDir = process.env.RESTATE_SANDBOX_PROJECT ?? resolve(__dirname, "../..");
 
 /** Root of all that one sandbox writes. */
 export const sandboxDir = resolve(process.env.RESTATE_SANDBOX_DIR ?? join(projectDir, ".sandbox"));

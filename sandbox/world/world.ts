@@ -14,6 +14,7 @@ import {
 import { lock, readJson, writeAtomically } from "./files";
 import { cacheDir, logDir, projectDir, runDir, sandboxDir, stateDir } from "./paths";
 import { hostPids, identify, isAlive, type ProcessIdentity, processTable } from "./processes";
+import { programCommand, programFile, programs } from "./programs";
 import { type ItemStatus, tailOf } from "./supervisor";
 
 /** Who was started by the last `up`, as the host sees it. */
@@ -110,8 +111,8 @@ async function startSupervisor(options: WorldUpOptions, deadline: number): Promi
         "--",
       ],
       ...options.init,
-      ...nodeCommand("sandbox/world/inside.ts"),
-      options.planModule ?? join(projectDir, "sandbox/world/composition.ts"),
+      ...programCommand(programs.supervisor),
+      options.planModule ?? programFile(programs.plan),
     ],
     { cwd: projectDir, env: insideEnvironment(process.env), stdio: ["ignore", log, log], detached: true },
   );
@@ -151,7 +152,7 @@ async function startHostPorts(deadline: number): Promise<HostPortsStatus> {
   const status = await worldStatus();
   if (status.hostPorts) return status.hostPorts;
   const log = openSync(join(logDir, "host-ports.log"), "a", 0o600);
-  const [program, ...args] = nodeCommand("sandbox/world/host-ports.ts") as [string, ...string[]];
+  const [program, ...args] = programCommand(programs.hostPorts) as [string, ...string[]];
   const child = spawn(program, args, { cwd: projectDir, stdio: ["ignore", log, log], detached: true });
   closeSync(log);
   let ended = false;
@@ -294,11 +295,6 @@ export async function statusFromHost(
     if (hostPid !== undefined) part.hostPid = hostPid;
   }
   return status;
-}
-
-/** The command that runs one of the project's TypeScript programs. */
-export function nodeCommand(program: string): string[] {
-  return [process.execPath, "--import", "tsx", join(projectDir, program)];
 }
 
 /** Environment for what runs inside: what programs need, and nothing of the user's own accounts and settings. */
