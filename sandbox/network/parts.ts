@@ -1,9 +1,15 @@
 /** The parts of the sandbox that stand in for load balancers, DNS, the EBS driver and the EKS webhooks. */
 import { join } from "node:path";
 import type { Part } from "../world/part";
+import { projectDir } from "../world/paths";
 import { askSocket, controllersSocket, networkSocket } from "./control";
 
-const program = (file: string): string[] => [process.execPath, "--import", "tsx", join(__dirname, file)];
+const program = (file: string): string[] => [
+  process.execPath,
+  "--import",
+  "tsx",
+  join(projectDir, "sandbox/network", file),
+];
 
 /**
  * Two processes for all regions, which wait by themselves for API servers and AWS: `network/traffic` carries the
