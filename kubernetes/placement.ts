@@ -89,8 +89,17 @@ export class NotScheduledError extends RunError {
   }
 }
 
+/** A client for one cluster; the library is loaded only here, since it is large. */
+async function client(access: ClusterAccess): Promise<CoreV1Api> {
+  const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
+  const config = new KubeConfig();
+  config.loadFromString(access.kubeconfig);
+  if (access.context) config.setCurrentContext(access.context);
+  return config.makeApiClient(CoreV1Api);
+}
+
 /** Reads everything that says where a namespace's Restate pods run. */
-async function look(api: CoreV1Api, namespace: string): Promise<Sighting> {
+async function read(api: CoreV1Api, namespace: string): Promise<Sighting> {
   const pods = (await api.listNamespacedPod({ namespace, labelSelector: "app=restate" })).items;
   const claims = (await api.listNamespacedPersistentVolumeClaim({ namespace })).items;
   const names = new Set(claims.flatMap((claim) => claim.spec?.volumeName ?? []));
@@ -103,16 +112,20 @@ async function look(api: CoreV1Api, namespace: string): Promise<Sighting> {
   };
 }
 
-/** A client for one cluster; the library is loaded only here, since it is large. */
-async function client(access: ClusterAccess): Promise<CoreV1Api> {
-  const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
-  const config = new KubeConfig();
-  config.loadFromString(access.kubeconfig);
-  if (access.context) config.setCurrentContext(access.context);
-  return config.makeApiClient(CoreV1Api);
+/** One look at a cluster. Rejects after the given milliseconds: an API server may take a request and never answer it. */
+async function look(access: ClusterAccess, namespace: string, patienceMs: number): Promise<Sighting> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs} ms`)), patienceMs);
+  });
+  try {
+    return await Promise.race([client(access).then((api) => read(api, namespace)), patience]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
-/** Longest that one look at a cluster may take in a preview before it goes on without. */
+/** Longest that one look at a cluster may take in a preview before it goes on without, in milliseconds. */
 const previewPatience = 5_000;
 
 /** Placements as they are now, or undefined if not all are known or the cluster does not answer. For previews. */
@@ -120,22 +133,18 @@ export async function glancePlacements(
   access: ClusterAccess,
   namespace: string,
   expected: readonly string[],
+  patienceMs = previewPatience,
 ): Promise<Placement[] | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise<undefined>((done) => {
-    timer = setTimeout(done, previewPatience, undefined);
-  });
   try {
-    const sighting = await Promise.race([client(access).then((api) => look(api, namespace)), patience]);
-    if (!sighting) return undefined;
-    const { placements, missing } = findPlacements(expected, sighting);
+    const { placements, missing } = findPlacements(expected, await look(access, namespace, patienceMs));
     return missing.length === 0 ? placements : undefined;
   } catch {
     return undefined;
-  } finally {
-    clearTimeout(timer);
   }
 }
+
+/** Longest that one look may take in an update before the next is tried, in milliseconds. */
+const updatePatience = 15_000;
 
 /** How often the cluster is looked at while pods are not scheduled, in milliseconds. */
 const pollInterval = 500;
@@ -159,7 +168,8 @@ export async function awaitPlacements(
   for (;;) {
     let missing: string[];
     try {
-      const found = findPlacements(expected, await look(await client(access), namespace));
+      const patienceMs = Math.min(updatePatience, Math.max(1000, deadline - Date.now()));
+      const found = findPlacements(expected, await look(access, namespace, patienceMs));
       if (found.missing.length === 0) return found.placements;
       missing = found.missing;
     } catch (error) {
