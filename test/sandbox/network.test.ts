@@ -1,0 +1,41 @@
+/**
+ * The stand-ins for load balancers, DNS, EBS and the EKS webhooks. The tests themselves are in network-inside.ts, which
+ * this file runs in namespaces of their own, with a sandbox folder of their own.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+test("the network's stand-ins, in namespaces of their own", { timeout: 300_000 }, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), "network-test-"));
+  const child = spawn(
+    "unshare",
+    [
+      ..."--user --map-root-user --net --mount --mount-proc --pid --fork --kill-child".split(" "),
+      process.execPath,
+      "--import",
+      "tsx",
+      join(__dirname, "network-inside.ts"),
+    ],
+    {
+      env: {
+        ...process.env,
+        NODE_TEST_CONTEXT: undefined,
+        RESTATE_SANDBOX_DIR: folder,
+      },
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
+  const output: string[] = [];
+  child.stdout.on("data", (data: Buffer) => output.push(data.toString("utf8")));
+  const code = await new Promise((resolve) => child.on("exit", resolve));
+  for (const line of output.join("").split("\n")) if (/^\s*(not )?ok |^\s*# \w/.test(line)) context.diagnostic(line);
+  if (code !== 0) {
+    console.log(output.join(""));
+    console.log(`logs are kept in ${folder}/logs`);
+  } else rmSync(folder, { recursive: true, force: true });
+  assert.equal(code, 0, "the tests inside failed: see above");
+});
