@@ -183,6 +183,7 @@ function nodeParts(region: WorldRegion, options: ClusterOptions, binary: string)
       "node.kubernetes.io/instance-type": instance.type,
       "topology.kubernetes.io/region": region.awsRegion,
       "topology.kubernetes.io/zone": zone.name,
+      "topology.ebs.csi.aws.com/zone": zone.name,
     };
     const file = (suffix: string) => join(pkiDir(region), `${nodeKey(zone.nodeName)}.${suffix}`);
     return {
