@@ -338,6 +338,10 @@ export class Gateway {
         deniedMessage(exchange.caller!.arn, { ...need, action: "s3:ListBucket" }, false),
       );
     }
+    if (answered.statusCode === 500 && answered.headers["content-type"]?.startsWith("text/html")) {
+      answered.resume();
+      throw commonError(exchange.scope.service, "internal", `moto failed on ${exchange.action}: see its log`);
+    }
     const headers: string[] = [];
     for (let i = 0; i < answered.rawHeaders.length; i += 2) {
       if (!hopHeaders.has(answered.rawHeaders[i]!.toLowerCase()))

@@ -133,6 +133,11 @@ export class AwsWorld {
   async stop(): Promise<void> {
     for (const client of this.clients) client.destroy();
     await Promise.all([this.kill(this.gateway), this.kill(this.moto)]);
+    // A fault of moto or the launcher shows to the client as an answer that it cannot read.
+    for (const part of this.log("moto")
+      .split(/^(?=Traceback)/m)
+      .slice(1))
+      console.error(part);
     rmSync(this.folder, { recursive: true, force: true });
   }
 

@@ -253,7 +253,10 @@ describe("web identities", () => {
 
   test("a token for another audience is refused", async () => {
     const token = await aws.token({ aud: "kubernetes" });
-    await assert.rejects(aws.assume(role, token), failure("InvalidIdentityToken", 400, /Incorrect token audience/));
+    await assert.rejects(
+      aws.assume(role, token),
+      failure("InvalidIdentityTokenException", 400, /Incorrect token audience/),
+    );
   });
 
   test("another service account is refused", async () => {
@@ -268,7 +271,7 @@ describe("web identities", () => {
     const token = await aws.token({ iss: "https://oidc.eks.us-east-1.amazonaws.com/id/UNKNOWN" });
     await assert.rejects(
       aws.assume(role, token),
-      failure("InvalidIdentityToken", 400, /No OpenIDConnect provider found in your account for https:/),
+      failure("InvalidIdentityTokenException", 400, /No OpenIDConnect provider found in your account for https:/),
     );
   });
 
@@ -299,9 +302,18 @@ describe("web identities", () => {
 
   test("a token that someone else signed is refused", async () => {
     const { privateKey } = await generateKeyPair("RS256");
-    await assert.rejects(aws.assume(role, await aws.token({ key: privateKey })), failure("InvalidIdentityToken", 400));
-    await assert.rejects(aws.assume(role, await aws.token({ kid: "two" })), failure("InvalidIdentityToken", 400));
-    await assert.rejects(aws.assume(role, "no token"), failure("InvalidIdentityToken", 400, /not a valid JWT/));
+    await assert.rejects(
+      aws.assume(role, await aws.token({ key: privateKey })),
+      failure("InvalidIdentityTokenException", 400),
+    );
+    await assert.rejects(
+      aws.assume(role, await aws.token({ kid: "two" })),
+      failure("InvalidIdentityTokenException", 400),
+    );
+    await assert.rejects(
+      aws.assume(role, "no token"),
+      failure("InvalidIdentityTokenException", 400, /not a valid JWT/),
+    );
   });
 
   test("a role that does not exist is refused as one that may not be assumed", async () => {

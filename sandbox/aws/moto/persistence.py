@@ -133,7 +133,7 @@ def patch_moto():
 
 
 class _Pickler(pickle.Pickler):
-    """Refers to other backends by name instead of copying them into this one's row."""
+    """Writes what one backend (the root) holds, with backends by name: the root itself as well as others."""
 
     def __init__(self, out, root, names):
         super().__init__(out, protocol=5)
@@ -141,7 +141,7 @@ class _Pickler(pickle.Pickler):
         self._names = names
 
     def persistent_id(self, obj):
-        if isinstance(obj, BaseBackend) and obj is not self._root:
+        if isinstance(obj, BaseBackend):
             return self._names[id(obj)]
         if isinstance(obj, BackendDict):
             return ("dict", obj.service_name)
@@ -226,7 +226,7 @@ class Store:
         for service, account, region, blob in self.db.execute("SELECT * FROM backends").fetchall():
             regional = backends.get_backend(service)[account]
             # Other backends may already refer to a fresh one of this name: keep the object, change what it holds.
-            regional[region].__dict__ = self._loads(blob).__dict__
+            regional[region].__dict__ = self._loads(blob)
             self.digests[(service, account, region)] = hashlib.sha256(blob).digest()
         backend = s3_backend()
         for name, blob, multiparts in self.db.execute("SELECT name, state, multiparts FROM buckets").fetchall():
@@ -301,7 +301,7 @@ class Store:
             if name[0] == "s3" or (service == "s3" and name not in new):
                 continue
             backend = self._find(name)
-            blob = self._dumps(backend, backend, names)
+            blob = self._dumps(backend.__dict__, backend, names)
             digest = hashlib.sha256(blob).digest()
             if self.digests.get(name) != digest:
                 self.db.execute("REPLACE INTO backends VALUES (?, ?, ?, ?)", (*name, blob))

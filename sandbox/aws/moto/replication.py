@@ -27,11 +27,7 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class Refused(S3ClientError):
-    """A replication configuration that S3 does not accept."""
-
-    def __init__(self, code, message, status=400):
-        self.code = status
-        super().__init__(code, message)
+    """A request that S3 refuses because of replication: code and message."""
 
 
 def _list(value):
@@ -371,7 +367,6 @@ def patch_moto(queue_of):
             raise Refused(
                 "InvalidBucketState",
                 "A replication configuration is present on this bucket, so the versioning state cannot be changed.",
-                409,
             )
         put_versioning(self, bucket_name, status)
 

@@ -22,6 +22,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 
 os.environ["S3_IGNORE_SUBDOMAIN_BUCKETNAME"] = "true"
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
@@ -30,12 +31,12 @@ os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.d
 for variable in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
     os.environ.pop(variable, None)
 
+import patches  # noqa: E402
 import persistence  # noqa: E402
 import pod_identity  # noqa: E402
 import replication  # noqa: E402
 from moto import backends  # noqa: E402
 from moto.core import DEFAULT_ACCOUNT_ID  # noqa: E402
-from moto.ec2.models.instances import Instance  # noqa: E402
 from moto.iam.models import AccessKey  # noqa: E402
 from moto.moto_server.werkzeug_app import (  # noqa: E402
     DomainDispatcherApplication,
@@ -79,21 +80,13 @@ def is_read(environ, service, body):
     return bool(READS.match(target))
 
 
-def _patch_instance_names():
-    """Lets an instance have the private name that the gateway gave it, in place of the one made from its address."""
-    derived = Instance.private_dns_name.fget
-    Instance.private_dns_name = property(
-        lambda instance: getattr(instance, "sandbox_private_dns_name", None) or derived(instance)
-    )
-
-
 class Application:
     def __init__(self, folder):
         self.lock = threading.RLock()
         self.queue = None
         persistence.patch_moto()
         replication.patch_moto(lambda: self.queue)
-        _patch_instance_names()
+        patches.patch_moto()
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.store = persistence.Store(folder)
         self.queue = replication.Queue()
@@ -138,6 +131,8 @@ class Application:
             answer.close()
         changed = not is_read(environ, service, body)
         if service == "s3":
+            if result["status"].startswith("400"):
+                result["status"] = patches.status_of(result["status"], chunks)
             bucket, key = replication.key_of(raw_path)
             dirty = {entry for entry in self.store.dirty if entry[0]}
             if changed and bucket and key:
@@ -177,6 +172,9 @@ class Application:
             return self._json(200, call(json.loads(body) if body else {}))
         except KeyError as missing:
             return self._json(404, {"message": f"not found: {missing}"})
+        except Exception as fault:
+            traceback.print_exc()
+            return self._json(500, {"message": repr(fault)})
 
     def _health(self, _body):
         return {"ok": True}
@@ -185,7 +183,12 @@ class Application:
         iam = backends.get_backend("iam")[DEFAULT_ACCOUNT_ID]["aws"]
 
         def policies(owner):
-            attached = [policy.document for policy in owner.managed_policies.values()]
+            attached = [
+                version.document
+                for policy in owner.managed_policies.values()
+                for version in policy.versions
+                if version.version_id == policy.default_version_id
+            ]
             return attached + list(owner.policies.values())
 
         return {
