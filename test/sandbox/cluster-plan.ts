@@ -9,13 +9,7 @@ import type { Item, Plan } from "../../sandbox/world/plan";
 import { regions, type WorldRegion } from "../../sandbox/world/regions";
 
 /** The table of images of the tests. */
-export const imagesFile = join(runDir, "images.json");
-
-/** An image of nothing but the machine's own programs. */
-export const shellImage = "docker.io/library/bash:5";
-
-/** An image with a file, an environment and an entrypoint of its own. */
-export const greeterImage = "docker.io/sandbox/greeter:1";
+const imagesFile = join(runDir, "images.json");
 
 function items(region: WorldRegion): Item[] {
   const nodes = region.zones.map((zone, i) => ({ zone: zone.name, instanceId: `i-0000000000000000${i + 1}` }));
@@ -38,13 +32,18 @@ export const plan: Plan = {
     main: () => {
       mkdirSync(runDir, { recursive: true });
       const greeting = join(runDir, "greeting");
-      writeFileSync(greeting, "#!/bin/bash\necho \"$GREETING, $1, from $PWD\"\n", { mode: 0o755 });
+      writeFileSync(greeting, '#!/bin/bash\necho "$GREETING, $1, from $PWD"\n', { mode: 0o755 });
       writeFileSync(
         imagesFile,
         JSON.stringify([
-          { image: shellImage, files: {}, entrypoint: ["bash"] },
+          { image: "docker.io/library/bash:5", files: {}, entrypoint: ["bash"] },
           {
-            image: greeterImage,
+            image: "docker.io/sandbox/node:1",
+            files: { "/usr/local/bin/node": process.execPath },
+            entrypoint: ["node"],
+          },
+          {
+            image: "docker.io/sandbox/greeter:1",
             files: { "/usr/local/bin/greet": greeting },
             entrypoint: ["greet"],
             command: ["world"],

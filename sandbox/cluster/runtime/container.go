@@ -24,13 +24,17 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // container is one run of one program in a pod.
 type container struct {
-	id      string
-	dir     string
+	id        string
+	dir       string
+	sandboxID string
+	config    *runtimeapi.ContainerConfig
+	imageName string
+	imageID   string
+	logPath   string
+	created   time.Time
+	// sandbox and spec are missing for a container of an earlier run of the node, which cannot run again.
 	sandbox *sandbox
-	config  *runtimeapi.ContainerConfig
-	image   *Image
 	spec    *boot.Spec
-	created time.Time
 	// done is closed when the program has ended and its output is written.
 	done chan struct{}
 
@@ -47,7 +51,7 @@ type container struct {
 }
 
 // specOf works out what a container is made of from what the pod asks for and what its image gives.
-func (r *Runtime) specOf(c *container, pod *runtimeapi.PodSandboxConfig) (*boot.Spec, error) {
+func (r *Runtime) specOf(c *container, image *Image, pod *runtimeapi.PodSandboxConfig) (*boot.Spec, error) {
 	security := c.config.GetLinux().GetSecurityContext()
 	capabilities, err := capabilitiesOf(security)
 	if err != nil {
@@ -55,14 +59,14 @@ func (r *Runtime) specOf(c *container, pod *runtimeapi.PodSandboxConfig) (*boot.
 	}
 	args := c.config.Command
 	if len(args) == 0 {
-		args = c.image.Entrypoint
+		args = image.Entrypoint
 		if len(c.config.Args) == 0 {
-			args = append(append([]string{}, args...), c.image.Command...)
+			args = append(append([]string{}, args...), image.Command...)
 		}
 	}
 	args = append(append([]string{}, args...), c.config.Args...)
 	if len(args) == 0 {
-		return nil, fmt.Errorf("the image %s has no entrypoint: give the container a command", c.image.Image)
+		return nil, fmt.Errorf("the image %s has no entrypoint: give the container a command", image.Image)
 	}
 	hostname := pod.GetHostname()
 	if hostname == "" {
@@ -70,7 +74,7 @@ func (r *Runtime) specOf(c *container, pod *runtimeapi.PodSandboxConfig) (*boot.
 			return nil, err
 		}
 	}
-	env := append([]string{"PATH=" + defaultPath, "HOME=/root", "HOSTNAME=" + hostname}, c.image.Env...)
+	env := append([]string{"PATH=" + defaultPath, "HOME=/root", "HOSTNAME=" + hostname}, image.Env...)
 	for _, variable := range c.config.Envs {
 		value := string(variable.Value)
 		switch variable.Key {
@@ -83,14 +87,14 @@ func (r *Runtime) specOf(c *container, pod *runtimeapi.PodSandboxConfig) (*boot.
 	}
 	cwd := c.config.WorkingDir
 	if cwd == "" {
-		cwd = c.image.Workdir
+		cwd = image.Workdir
 	}
 	spec := &boot.Spec{
 		Hostname:        hostname,
 		Root:            filepath.Join(c.dir, "root"),
 		ReadOnlyRoot:    security.GetReadonlyRootfs(),
 		OwnNetwork:      c.sandbox.namespace != nil,
-		Image:           c.image.Files,
+		Image:           image.Files,
 		Args:            args,
 		Env:             unique(env),
 		Cwd:             cwd,
@@ -185,11 +189,11 @@ func (c *container) start() error {
 		c.exitCode, c.reason, c.message = 128, "StartError", err.Error()
 		close(c.done)
 	}
-	return err
+	return errors.Join(err, c.save())
 }
 
 func (c *container) launch() error {
-	log, err := openLog(filepath.Join(c.sandbox.config.LogDirectory, c.config.LogPath))
+	log, err := openLog(c.logPath)
 	if err != nil {
 		return err
 	}
@@ -324,6 +328,10 @@ func (c *container) wait(copying *sync.WaitGroup) {
 	if c.exitCode != 0 {
 		c.reason = "Error"
 	}
+	if err := c.save(); err != nil {
+		// The container has ended all the same; only a restart of the node would not know how.
+		fmt.Fprintf(os.Stderr, "container %s: %v\n", c.id, err)
+	}
 	close(c.done)
 }
 
@@ -392,15 +400,15 @@ func (c *container) status() *runtimeapi.ContainerStatus {
 		State:       c.state,
 		CreatedAt:   c.created.UnixNano(),
 		ExitCode:    int32(c.exitCode),
-		Image:       &runtimeapi.ImageSpec{Image: c.image.Image, UserSpecifiedImage: c.config.GetImage().GetUserSpecifiedImage()},
-		ImageRef:    c.image.id,
-		ImageId:     c.image.id,
+		Image:       &runtimeapi.ImageSpec{Image: c.imageName, UserSpecifiedImage: c.config.GetImage().GetUserSpecifiedImage()},
+		ImageRef:    c.imageID,
+		ImageId:     c.imageID,
 		Reason:      c.reason,
 		Message:     c.message,
 		Labels:      c.config.Labels,
 		Annotations: c.config.Annotations,
 		Mounts:      c.config.Mounts,
-		LogPath:     filepath.Join(c.sandbox.config.LogDirectory, c.config.LogPath),
+		LogPath:     c.logPath,
 	}
 	if !c.started.IsZero() {
 		result.StartedAt = c.started.UnixNano()

@@ -63,16 +63,10 @@ type sandbox struct {
 	ready     bool
 }
 
-// New makes a runtime that keeps its files in a folder. Nothing of an earlier run is taken over: the processes of one
-// died with it. Containers that look for the API server are told its real address, because nothing forwards the
-// cluster's service addresses.
+// New makes a runtime that keeps its files in a folder. What an earlier run has left there counts as ended: its
+// processes died with it. Containers that look for the API server are told its real address, because nothing forwards
+// the cluster's service addresses.
 func New(dir string, images *Images, network *Network, apiServer *url.URL) (*Runtime, error) {
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
 	r := &Runtime{
 		dir:        dir,
 		images:     images,
@@ -80,6 +74,14 @@ func New(dir string, images *Images, network *Network, apiServer *url.URL) (*Run
 		apiServer:  apiServer,
 		sandboxes:  map[string]*sandbox{},
 		containers: map[string]*container{},
+	}
+	for _, folder := range []string{r.sandboxFolder(), r.containerFolder()} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.restore(); err != nil {
+		return nil, err
 	}
 	return r, r.serveStreams()
 }
@@ -160,6 +162,9 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 			return "", err
 		}
 	}
+	if err := r.saveSandbox(s); err != nil {
+		return "", err
+	}
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.sandboxes[s.id] = s
@@ -207,14 +212,14 @@ func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	delete(r.sandboxes, id)
-	return nil
+	return os.RemoveAll(r.sandboxFile(id))
 }
 
 // containersOf a pod; the caller holds the lock.
 func (r *Runtime) containersOf(sandboxID string) []*container {
 	var result []*container
 	for _, c := range r.containers {
-		if c.sandbox.id == sandboxID {
+		if c.sandboxID == sandboxID {
 			result = append(result, c)
 		}
 	}
@@ -327,19 +332,25 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *r
 		return "", fmt.Errorf("the image %s was taken out of the table of images", config.GetImage().GetUserSpecifiedImage())
 	}
 	c := &container{
-		id:      newID(),
-		sandbox: s,
-		config:  config,
-		image:   image,
-		created: time.Now(),
-		state:   runtimeapi.ContainerState_CONTAINER_CREATED,
-		done:    make(chan struct{}),
+		id:        newID(),
+		sandboxID: s.id,
+		sandbox:   s,
+		config:    config,
+		imageName: image.Image,
+		imageID:   image.id,
+		logPath:   filepath.Join(s.config.LogDirectory, config.LogPath),
+		created:   time.Now(),
+		state:     runtimeapi.ContainerState_CONTAINER_CREATED,
+		done:      make(chan struct{}),
 	}
-	c.dir = filepath.Join(r.dir, c.id)
-	if c.spec, err = r.specOf(c, sandboxConfig); err != nil {
+	c.dir = filepath.Join(r.containerFolder(), c.id)
+	if c.spec, err = r.specOf(c, image, sandboxConfig); err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(c.spec.Root, 0o755); err != nil {
+		return "", err
+	}
+	if err := c.save(); err != nil {
 		return "", err
 	}
 	r.mutex.Lock()
@@ -394,13 +405,13 @@ func (r *Runtime) ListContainers(_ context.Context, filter *runtimeapi.Container
 		current := c.status()
 		if filter.GetId() != "" && filter.GetId() != c.id ||
 			filter.GetState() != nil && filter.GetState().State != current.State ||
-			filter.GetPodSandboxId() != "" && filter.GetPodSandboxId() != c.sandbox.id ||
+			filter.GetPodSandboxId() != "" && filter.GetPodSandboxId() != c.sandboxID ||
 			!matches(filter.GetLabelSelector(), c.config.Labels) {
 			continue
 		}
 		result = append(result, &runtimeapi.Container{
 			Id:           c.id,
-			PodSandboxId: c.sandbox.id,
+			PodSandboxId: c.sandboxID,
 			Metadata:     c.config.Metadata,
 			Image:        current.Image,
 			ImageRef:     current.ImageRef,
