@@ -1,9 +1,8 @@
 /** `up`: brings up the sandbox's world, or what of it is not up. */
-import { mkdirSync } from "node:fs";
 import { ensureToolchain, preparePulumiHome, type Progress as ToolchainProgress, toolPath } from "../toolchain";
 import { writeKubeconfigs } from "../world/access";
 import type { HostPortsStatus } from "../world/control";
-import { pulumiBackend, pulumiHome, writeStackConfigs } from "../world/environment";
+import { ensureStacks, pulumiHome, writeStackConfigs } from "../world/environment";
 import { sandboxDir } from "../world/paths";
 import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
@@ -46,7 +45,7 @@ export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
     ]);
     writeKubeconfigs(regions, hostPorts);
     await writeStackConfigs(hostPorts);
-    mkdirSync(pulumiBackend, { recursive: true });
+    await ensureStacks();
     return hostPorts;
   });
 }

@@ -50,12 +50,16 @@ function regionItems(region: WorldRegion, binary: string, instances: Instances):
     name: `${region.name}/bootstrap`,
     after: [apiServerPart(region)],
     run: async () => {
-      const { bootstrapCluster } = await import("../cluster/bootstrap");
+      const { bootstrapCluster } = await import("../cluster/bootstrap.js");
       await bootstrapCluster(region);
       return undefined;
     },
   };
-  return [...clusterParts(region, { nodes, images: imagesFile, binary }), bootstrap];
+  // The API server keeps nothing to itself, and would wait for its clients to hang up.
+  const parts = clusterParts(region, { nodes, images: imagesFile, binary }).map((part) =>
+    part.name === apiServerPart(region) ? { ...part, stopSeconds: 1 } : part,
+  );
+  return [...parts, bootstrap];
 }
 
 function seedStep(binary: string, used: Instances): Step {
@@ -63,7 +67,7 @@ function seedStep(binary: string, used: Instances): Step {
     name: "seed",
     after: [awsPartNames.gateway],
     run: async () => {
-      const { seedAws } = await import("../aws/seed");
+      const { seedAws } = await import("../aws/seed.js");
       const { regions: seeded } = await seedAws();
       const now = Object.fromEntries(Object.entries(seeded).map(([name, { instances }]) => [name, instances]));
       for (const { name } of regions) {

@@ -1,13 +1,16 @@
 /** The environment in which an operator's tools work with a region of the sandbox. */
 
+import { execFile } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { stringify } from "yaml";
+import { promisify } from "node:util";
+import { parse, stringify } from "yaml";
 import { adminCredentials } from "../aws/credentials";
-import { pulumiEnv } from "../toolchain";
+import { pulumiEnv, toolPath } from "../toolchain";
 import { hostKubeconfig, insideKubeconfig, knownPorts } from "./access";
 import type { HostPortsStatus } from "./control";
 import { writeAtomically } from "./files";
-import { sandboxDir, stateDir } from "./paths";
+import { projectDir, sandboxDir, stateDir } from "./paths";
 import { regions, type WorldRegion } from "./regions";
 import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig } from "./stack-config";
 
@@ -19,13 +22,38 @@ export function stackConfigFile(region: string): string {
 /** Writes the stack configuration files of both regions. */
 export async function writeStackConfigs({ ports }: HostPortsStatus): Promise<void> {
   // Loaded only here: it brings the AWS SDK with it, and every command would wait for that.
-  const { seededWorld } = await import("../aws/seed");
+  const { seededWorld } = await import("../aws/seed.js");
   const { regions: seeded } = seededWorld();
   for (const region of regions) {
+    const file = stackConfigFile(region.name);
     const config = sandboxStackConfig(region, seeded[region.name]!, ports, hostKubeconfig(region.name));
-    writeAtomically(stackConfigFile(region.name), stringify(config));
+    // Pulumi keeps there what secrets are encrypted with: without it, those in the stack could not be read again.
+    const salt = existsSync(file) ? (parse(readFileSync(file, "utf8")) as { encryptionsalt?: string }) : {};
+    const kept = salt.encryptionsalt === undefined ? {} : { encryptionsalt: salt.encryptionsalt };
+    writeAtomically(file, stringify({ ...kept, ...config }));
   }
 }
+
+/** Makes both stacks, empty, where they do not exist: each needs to be able to name the other. */
+export async function ensureStacks(): Promise<void> {
+  mkdirSync(pulumiBackend, { recursive: true });
+  const projectFile = join(projectDir, "Pulumi.yaml");
+  const project = parse(readFileSync(projectFile, "utf8")) as { name: string };
+  const stacks = join(pulumiBackend, ".pulumi", "stacks", project.name);
+  const missing = regions.filter(({ name }) => !existsSync(join(stacks, `${name}.json`)));
+  if (missing.length === 0) return;
+  // Run here and not in the clone: `stack init` writes into the stack file next to Pulumi.yaml, whatever it is told.
+  copyFileSync(projectFile, join(sandboxDir, "Pulumi.yaml"));
+  for (const region of missing) {
+    const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
+    await run(toolPath("pulumi"), ["stack", "init", region.name, "--non-interactive"], {
+      cwd: sandboxDir,
+      env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
+    });
+  }
+}
+
+const run = promisify(execFile);
 
 /** The PULUMI_HOME of this sandbox. */
 export const pulumiHome = join(sandboxDir, "pulumi-home");
