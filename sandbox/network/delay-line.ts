@@ -56,4 +56,6 @@ export function delayLine(from: Socket, to: Socket, delayMs: () => number, count
     flush();
   });
   to.on("close", () => clearTimeout(timer));
+  // A socket that was accepted as paused does not begin by itself.
+  from.resume();
 }

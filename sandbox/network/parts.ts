@@ -18,8 +18,10 @@ const program = (file: string): string[] => [
  */
 export function networkParts(): Part[] {
   const isReady = (socket: string) => async () => (await askSocket<{ ready: boolean }>(socket, "GET", "/ready")).ready;
+  // The AWS SDK announces the end of Node 20 at each start; the versions here are pinned.
+  const env = { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true" };
   return [
-    { name: "network/traffic", command: program("traffic.ts"), ready: isReady(networkSocket) },
-    { name: "network/controllers", command: program("controllers.ts"), ready: isReady(controllersSocket) },
+    { name: "network/traffic", command: program("traffic.ts"), env, ready: isReady(networkSocket) },
+    { name: "network/controllers", command: program("controllers.ts"), env, ready: isReady(controllersSocket) },
   ];
 }
