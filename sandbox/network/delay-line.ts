@@ -56,6 +56,8 @@ export function delayLine(from: Socket, to: Socket, delayMs: () => number, count
     flush();
   });
   to.on("close", () => clearTimeout(timer));
+  // A connection is accepted paused, so that no byte is lost before it has a target.
+  from.resume();
   // A socket that was accepted as paused does not begin by itself.
   from.resume();
 }
