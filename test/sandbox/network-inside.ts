@@ -3,9 +3,9 @@
  * processes, and pods that are network namespaces with an agent in them.
  */
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DescribeVolumesCommand } from "@aws-sdk/client-ec2";
 import {
@@ -24,16 +24,21 @@ import {
 } from "@kubernetes/client-node";
 import { awsParts } from "../../sandbox/aws/parts";
 import { seedAws, seededWorld } from "../../sandbox/aws/seed";
+import { clusterParts } from "../../sandbox/cluster/parts";
 import { awsClients } from "../../sandbox/network/aws";
 import { networkControl } from "../../sandbox/network/control";
 import { networkParts } from "../../sandbox/network/parts";
 import { setUpNetwork } from "../../sandbox/world/namespace";
 import type { Part } from "../../sandbox/world/part";
 import { runDir, stateDir } from "../../sandbox/world/paths";
-import { dnsServerIp, regions, type WorldRegion, witnessRegion } from "../../sandbox/world/regions";
-import { eventually, PodNet, Running } from "./network-world";
+import { dnsServerIp, regions, type WorldRegion, witnessRegion, type Zone } from "../../sandbox/world/regions";
+import { eventually, PodNet, type Running, startAll } from "./network-world";
 
-const { controlPlaneParts } = require(process.env.NETWORK_CP!) as { controlPlaneParts(region: WorldRegion): Part[] };
+/** The cluster without nodes: the tests play the kubelet and, where they need it, the scheduler. */
+function controlPlaneParts(region: WorldRegion): Part[] {
+  const images = join(runDir, "no-images.json");
+  return clusterParts(region, { nodes: [], images }).filter((part) => !part.name.endsWith("kube-scheduler"));
+}
 
 const [r1, r2] = regions as [WorldRegion, WorldRegion];
 const processes: Running[] = [];
@@ -129,25 +134,29 @@ const makePod = async (name: string, region: WorldRegion, zoneIndex: number, ip:
   );
 };
 
+async function heartbeat(region: WorldRegion, zone: Zone): Promise<void> {
+  await api(region).patchNodeStatus(
+    {
+      name: zone.nodeName,
+      body: {
+        status: {
+          conditions: [{ type: "Ready", status: "True", lastHeartbeatTime: new Date() }],
+          addresses: [{ type: "InternalIP", address: zone.nodeIp }],
+        },
+      },
+    },
+    merge,
+  );
+}
+
 before(
   async () => {
     setUpNetwork([...regions, witnessRegion]);
-    const parts = [...regions.flatMap((region) => controlPlaneParts(region)), ...awsParts()];
-    for (const part of parts) {
-      const running = new Running(part);
-      processes.push(running);
-      running.start();
-      if (/etcd|moto/.test(part.name)) await running.ready();
-    }
-    for (const running of processes) await running.ready();
+    mkdirSync(runDir, { recursive: true });
+    processes.push(...(await startAll([...regions.flatMap(controlPlaneParts), ...awsParts()])));
     await seedAws({ regions });
-    const [trafficPart, controllersPart] = networkParts();
-    traffic = new Running(trafficPart!);
-    controllers = new Running(controllersPart!);
+    [traffic, controllers] = (await startAll(networkParts())) as [Running, Running];
     processes.push(traffic, controllers);
-    traffic.start();
-    controllers.start();
-    await Promise.all([traffic.ready(), controllers.ready()]);
     for (const region of regions) {
       await api(region).createNamespace({ body: { metadata: { name: "restate" } } });
       for (const zone of region.zones) {
@@ -160,18 +169,9 @@ before(
             spec: { providerID: `aws:///${zone.name}/${seed().regions[region.name]!.instances[zone.name]}` },
           },
         });
-        await api(region).patchNodeStatus(
-          {
-            name: zone.nodeName,
-            body: {
-              status: {
-                conditions: [{ type: "Ready", status: "True" }],
-                addresses: [{ type: "InternalIP", address: zone.nodeIp }],
-              },
-            },
-          },
-          merge,
-        );
+        await heartbeat(region, zone);
+        // A node that is silent for 20 s is taken for dead.
+        setInterval(() => heartbeat(region, zone).catch(() => {}), 5000).unref();
       }
       await api(region).createNamespacedService({
         namespace: "restate",
@@ -248,6 +248,8 @@ describe("a load balancer", () => {
     await makePod("restate-0", r1, 0, pod0.ip, { "apps.kubernetes.io/pod-index": "0" });
     await makePod("restate-0", r2, 0, other0.ip, { "apps.kubernetes.io/pod-index": "0" });
   });
+
+  afterEach(() => networkControl.reset());
 
   test("is made in AWS, named in the Service, and forwards to the pod", async () => {
     await api(r1).createNamespacedService({ namespace: "restate", body: nodeService(0, r1) });

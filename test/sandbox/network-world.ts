@@ -40,11 +40,29 @@ export class Running {
   /** Kills it, without warning, and waits until it is gone. */
   async kill(): Promise<void> {
     const { child } = this;
-    if (!child || child.exitCode !== null) return;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGKILL");
     await gone;
   }
+}
+
+/** Starts parts, each when those that it comes after are ready, and waits until all are. */
+export async function startAll(parts: Part[]): Promise<Running[]> {
+  const ready = new Map<string, Promise<void>>();
+  const all = parts.map((part) => ({ part, running: new Running(part) }));
+  for (const { part, running } of all) {
+    const before = (part.after ?? []).map((name) => ready.get(name));
+    ready.set(
+      part.name,
+      Promise.all(before).then(() => {
+        running.start();
+        return running.ready();
+      }),
+    );
+  }
+  await Promise.all(ready.values());
+  return all.map(({ running }) => running);
 }
 
 /** Asks until the answer is truthy, and gives it; after the deadline, throws with the last failure. */
