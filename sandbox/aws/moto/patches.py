@@ -114,6 +114,25 @@ def status_of(status, chunks):
     return "409 CONFLICT" if any(b"<Code>InvalidBucketState</Code>" in chunk for chunk in chunks[:1]) else status
 
 
+def _deletions_while_suspended():
+    """moto takes a bucket whose versioning is suspended for one without versions: deleting one version drops the whole
+    key, and fails where the key has a delete marker. Here only that version goes; without a version, a delete marker
+    is added (with an id of its own, where AWS gives it the id `null`)."""
+    delete_object = S3Backend.delete_object
+
+    def delete_version(self, bucket_name, key_name, version_id=None, bypass=False):
+        bucket = self.get_bucket(bucket_name)
+        if bucket.versioning_status != "Suspended":
+            return delete_object(self, bucket_name, key_name, version_id, bypass)
+        bucket.versioning_status = "Enabled"
+        try:
+            return delete_object(self, bucket_name, key_name, version_id, bypass)
+        finally:
+            bucket.versioning_status = "Suspended"
+
+    S3Backend.delete_object = delete_version
+
+
 def patch_moto():
     """Applies all of it. Call once, before any request."""
     _bucket_policies()
@@ -121,3 +140,4 @@ def patch_moto():
     _instance_names()
     _volumes()
     _network_load_balancers()
+    _deletions_while_suspended()
