@@ -115,6 +115,8 @@ export function clusterParts(region: WorldRegion, options: ClusterOptions): Part
     after: [etcd.name],
     // A new etcd under an API server that lives on would contradict what that one remembers.
     boundTo: [etcd.name],
+    // It would wait for open watches, and has nothing to lose: what it has acknowledged is in etcd.
+    stopSeconds: 1,
     ready: () => answers(`${apiServerUrl(region)}/readyz`),
   };
 
@@ -139,6 +141,9 @@ export function clusterParts(region: WorldRegion, options: ClusterOptions): Part
     ],
     env: memory("150MiB"),
     after: [apiServer.name],
+    // As with the leases of several, which end one that loses its API server: it would otherwise try again so rarely
+    // that a cluster needs a minute to work again.
+    boundTo: [apiServer.name],
     ready: () => answers(`https://${own}:10257/healthz`),
   };
 
@@ -153,6 +158,9 @@ export function clusterParts(region: WorldRegion, options: ClusterOptions): Part
     ],
     env: memory("120MiB"),
     after: [apiServer.name],
+    // As with the leases of several, which end one that loses its API server: it would otherwise try again so rarely
+    // that a cluster needs a minute to work again.
+    boundTo: [apiServer.name],
     ready: () => answers(`https://${own}:10259/healthz`),
   };
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -223,6 +224,7 @@ func (s *settings) dependencies(ctx context.Context, kubeletServer *options.Kube
 		return nil, fmt.Errorf("--kubeconfig %s: %w", s.kubeconfig, err)
 	}
 	clientConfig.QPS, clientConfig.Burst = 50, 100
+	clientConfig.Dial = dialPatiently
 	client, err := kubernetes.NewForConfig(clientConfig)
 	if err != nil {
 		return nil, err
@@ -289,6 +291,25 @@ func (s *settings) dependencies(ctx context.Context, kubeletServer *options.Kube
 		PodStartupLatencyTracker:  kubeletutil.NewPodStartupLatencyTracker(),
 		NodeStartupLatencyTracker: kubeletutil.NewNodeStartupLatencyTracker(),
 	}, nil
+}
+
+// dialPatiently waits for an API server that is being started again, rather than to fail at once: after failures in a
+// row, a kubelet would not look for its pods for up to a minute.
+func dialPatiently(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	dialer := net.Dialer{KeepAlive: 30 * time.Second}
+	for {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func (s *settings) run(ctx context.Context) error {
