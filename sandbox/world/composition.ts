@@ -97,11 +97,17 @@ function gatesOf(region: WorldRegion): Gate[] {
 
 /** Makes the plan; `clusterBinary` gives the program of the Kubernetes clusters. */
 export function makePlan(clusterBinary: () => string): Plan {
+  // The same one for as long as this world runs, also when the clone's sources have changed meanwhile.
+  let found: string | undefined;
+  const binaryOnce = (): string => {
+    found ??= clusterBinary();
+    return found;
+  };
   return {
     groups: {
       main: () => {
         writeImages();
-        const binary = clusterBinary();
+        const binary = binaryOnce();
         const instances = knownInstances();
         return [
           ...regions.flatMap((region) => regionItems(region, binary, instances)),
@@ -113,7 +119,7 @@ export function makePlan(clusterBinary: () => string): Plan {
       witness: () => {
         const instances = knownInstances();
         if (!instances[witnessRegion.name]) throw new Error("AWS has no instance for the witness: run `up` first");
-        return regionItems(witnessRegion, clusterBinary(), instances);
+        return regionItems(witnessRegion, binaryOnce(), instances);
       },
     },
     gates: [

@@ -1,26 +1,17 @@
 /** The frame of the sandbox on its own: namespaces, supervisor, host ports; with small servers as parts. */
 import assert from "node:assert/strict";
 import { type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ExecResult, WorldStatus } from "../../sandbox/world/control";
 import { projectDir } from "../../sandbox/world/paths";
 import { processTable, processTree } from "../../sandbox/world/processes";
 import type { WorldUp } from "../../sandbox/world/world";
+import { hostListeners, processesOf, until } from "./world-support";
 
 const driver = ["--import", "tsx", join(__dirname, "world-driver.ts")];
 
@@ -73,24 +64,12 @@ class World {
 
   /** Host's ids of all processes that belong to this world. */
   processes(): number[] {
-    const marker = `RESTATE_SANDBOX_DIR=${this.dir}\0`;
-    return readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((pid) => pid !== process.pid && environmentOf(pid).includes(marker));
+    return processesOf(this.dir);
   }
 
   async remove(): Promise<void> {
     this.run("down", "--delete-state");
     rmSync(this.base, { recursive: true, force: true });
-  }
-}
-
-function environmentOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1");
-  } catch {
-    return "";
   }
 }
 
@@ -104,39 +83,6 @@ function fetchText(port: number): Promise<string> {
       response.on("end", () => resolve(text));
     }).on("error", reject);
   });
-}
-
-/** Addresses, in hexadecimal as the kernel prints them, on which the processes listen in the host's network. */
-function hostListeners(pids: readonly number[]): string[] {
-  const own = readlinkSync("/proc/self/ns/net");
-  const sockets = new Set<string>();
-  for (const pid of pids) {
-    try {
-      if (readlinkSync(`/proc/${pid}/ns/net`) !== own) continue;
-      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
-        if (inode) sockets.add(inode);
-      }
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  return ["tcp", "tcp6", "udp", "udp6"].flatMap((table) =>
-    readFileSync(`/proc/net/${table}`, "utf8")
-      .split("\n")
-      .slice(1)
-      .map((line) => line.trim().split(/\s+/))
-      .filter((fields) => sockets.has(fields[9] ?? "") && (fields[3] === "0A" || table.startsWith("udp")))
-      .map((fields) => fields[1]!.split(":")[0]!),
-  );
-}
-
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 200; i++) {
-    if (condition()) return;
-    await sleep(50);
-  }
-  assert.fail(`not within 10 s: ${what}`);
 }
 
 describe("the world", { timeout: 300_000 }, () => {

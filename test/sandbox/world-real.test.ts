@@ -1,0 +1,261 @@
+/** The whole world with its real parts, through its commands, as a user has it. */
+import assert from "node:assert/strict";
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import type { WorldStatus } from "../../sandbox/world/control";
+import { projectDir } from "../../sandbox/world/paths";
+import type { Problem, WorldReport } from "../../sandbox/world/report";
+import { hostListeners, processesOf, until } from "./world-support";
+
+/** What `status --json` prints. */
+type Status = WorldStatus & { healthy: boolean; problems: Problem[]; report: WorldReport };
+
+const base = mkdtempSync(join(tmpdir(), "sandbox-real-"));
+const dir = join(base, "sandbox");
+const environment = { ...process.env, RESTATE_SANDBOX_DIR: dir };
+
+function run(program: string, args: string[], env: NodeJS.ProcessEnv = environment): SpawnSyncReturns<string> {
+  return spawnSync(program, args, { cwd: projectDir, env, encoding: "utf8", timeout: 900_000 });
+}
+
+function sandbox(...args: string[]): SpawnSyncReturns<string> {
+  return run(process.execPath, ["--import", "tsx", "sandbox/cli.ts", ...args]);
+}
+
+function done(...args: string[]): string {
+  const result = sandbox(...args);
+  assert.equal(result.status, 0, `${args.join(" ")}: ${result.stdout}${result.stderr}`);
+  return result.stdout;
+}
+
+/** Runs a script in a shell that has evaluated what `env` prints. */
+function operator(region: string, script: string): string {
+  const full = `set -e; eval "$(${process.execPath} --import tsx sandbox/cli.ts env ${region})"; ${script}`;
+  const result = run("bash", ["--norc", "-c", full]);
+  assert.equal(result.status, 0, `${script}: ${result.stdout}${result.stderr}`);
+  return result.stdout;
+}
+
+const status = (): Status => JSON.parse(sandbox("status", "--json").stdout) as Status;
+
+function part(name: string): WorldStatus["parts"][number] {
+  const found = status().parts.find((p) => p.name === name);
+  assert.ok(found, `no part ${name}`);
+  return found;
+}
+
+function assertHealthy(): void {
+  const result = sandbox("status");
+  assert.equal(result.status, 0, result.stdout);
+}
+
+const gitStatus = (): string => run("git", ["status", "--porcelain"]).stdout;
+
+describe("the sandbox", { timeout: 1_800_000 }, () => {
+  before(() => {
+    done("up");
+  });
+  after(() => {
+    sandbox("down", "--delete-state");
+    rmSync(base, { recursive: true, force: true });
+  });
+
+  test("has two clusters with three ready nodes each, and all is well", () => {
+    const { healthy, problems, report } = status();
+    assert.deepEqual(problems, []);
+    assert.ok(healthy);
+    const nodes = report.clusters.map(({ region, nodes }) => [region, nodes?.map((n) => `${n.zone} ${n.ready}`)]);
+    assert.deepEqual(nodes, [
+      ["region1", ["us-east-1a true", "us-east-1b true", "us-east-1c true"]],
+      ["region2", ["us-west-2a true", "us-west-2b true", "us-west-2c true"]],
+    ]);
+  });
+
+  test("listens on nothing but 127.0.0.1 of this machine", () => {
+    const listeners = hostListeners(processesOf(dir));
+    assert.ok(listeners.length >= 7);
+    assert.deepEqual([...new Set(listeners)], ["0100007F"]);
+  });
+
+  test("writes nothing into the clone, and keeps to its folder", () => {
+    assert.deepEqual(readdirSync(base), ["sandbox"]);
+    assert.ok(!/\.sandbox|Pulumi\..*yaml/.test(gitStatus()), gitStatus());
+  });
+
+  test("an operator's tools work with what env prints, and as before after --unset", () => {
+    for (const [region, zone] of [
+      ["region1", "us-east-1a"],
+      ["region2", "us-west-2a"],
+    ] as const) {
+      const nodes = operator(region, "kubectl get nodes -L topology.kubernetes.io/zone --no-headers");
+      assert.equal(nodes.trim().split("\n").length, 3);
+      assert.match(nodes, new RegExp(zone));
+      assert.equal(operator(region, "pulumi stack --show-name").trim(), region);
+      assert.match(operator(region, "pulumi config get restate:accountId"), /^123456789012$/m);
+      assert.match(operator(region, "helm list --all-namespaces"), /^NAME/);
+    }
+    const unset = `eval "$(${process.execPath} --import tsx sandbox/cli.ts env region1 --unset)"; echo "$PATH|\${KUBECONFIG-}"`;
+    assert.equal(operator("region1", unset).trim(), `${process.env.PATH}|${process.env.KUBECONFIG ?? ""}`);
+    const json = JSON.parse(done("env", "region2", "--json")) as Record<string, string>;
+    assert.equal(json.AWS_REGION, "us-west-2");
+  });
+
+  test("a shell sees the region's network, and what it prints and its exit code come through", () => {
+    assert.match(done("shell", "region1", "-c", "ip -brief address show vpc1"), /10\.1\.0\.1\/16/);
+    assert.equal(sandbox("shell", "region1", "-c", "exit 7").status, 7);
+    assert.match(done("shell", "region2", "-c", "kubectl get nodes --no-headers | wc -l"), /^3$/m);
+  });
+
+  test("up again starts nothing anew", () => {
+    const pids = (): unknown => status().parts.map((p) => [p.name, p.hostPid]);
+    const earlier = pids();
+    done("up");
+    assert.deepEqual(pids(), earlier);
+  });
+
+  test("faults are listed with the way to mend them, status is not well meanwhile, and heal mends all", () => {
+    const faults = [
+      ["cut", "region1", "region2"],
+      ["latency", "region1", "region2", "30"],
+      ["throttle", "s3", "PutObject", "--share", "0.5"],
+      ["copier", "pause"],
+    ];
+    for (const words of faults) done("fault", ...words);
+    const listed = (JSON.parse(done("fault", "list", "--json")) as { faults: { what: string }[] }).faults;
+    assert.equal(listed.length, faults.length, JSON.stringify(listed));
+    assert.equal(sandbox("status").status, 1);
+    done("fault", "heal");
+    assert.match(done("fault", "list"), /^no faults$/m);
+    assertHealthy();
+  });
+
+  test("a paused API server is found and named, and up lets it go on", () => {
+    done("fault", "pause", "region1/kube-apiserver");
+    const { healthy, problems } = status();
+    assert.ok(!healthy);
+    const next = "npm run sandbox -- fault resume region1/kube-apiserver";
+    assert.deepEqual(problems[0], { what: "region1/kube-apiserver is paused", next });
+    done("up");
+    assertHealthy();
+  });
+
+  test("after kill -9 of any part, up recovers with the same clusters", async () => {
+    const names = status()
+      .parts.filter((p) => p.kind === "part" && !p.name.startsWith("region2/"))
+      .map((p) => p.name);
+    const uid = "kubectl get namespace kube-system -o jsonpath={.metadata.uid}";
+    const before = operator("region1", uid);
+    // One after the other where it is cheap, then everything of a region at once.
+    for (const name of names.filter((n) => !n.includes("/node-"))) {
+      process.kill(part(name).hostPid!, "SIGKILL");
+      await until(`${name} is dead`, () => part(name).state === "dead");
+      assert.equal(sandbox("status").status, 1);
+      done("up");
+      assertHealthy();
+    }
+    const region1 = status().parts.filter((p) => p.hostPid && p.name.startsWith("region1/"));
+    for (const { hostPid } of region1) process.kill(hostPid!, "SIGKILL");
+    await until("all of region1 is dead", () => status().parts.every((p) => !p.name.startsWith("region1/") || !p.pid));
+    done("up");
+    assertHealthy();
+    assert.equal(operator("region1", uid), before);
+  });
+
+  test("after kill -9 of the supervisor nothing is left, and up recovers with the same clusters and ports", async () => {
+    const uid = "kubectl get namespace kube-system -o jsonpath={.metadata.uid}";
+    const [cluster, ports] = [operator("region2", uid), status().hostPorts!.ports];
+    const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${part("aws/moto").hostPid}/status`, "utf8"))![1];
+    process.kill(Number(parent), "SIGKILL");
+    await until("nothing is left", () => processesOf(dir).length === 0);
+    const result = sandbox("status");
+    assert.deepEqual([result.status, /the sandbox is not running/.test(result.stdout)], [1, true]);
+    done("up");
+    assertHealthy();
+    assert.equal(operator("region2", uid), cluster);
+    assert.deepEqual(status().hostPorts!.ports, ports);
+  });
+
+  test("the witness comes on demand with a kubeconfig, and goes", () => {
+    done("witness", "up");
+    assert.match(operator("witness", "kubectl get nodes --no-headers"), /us-east-2.* Ready/);
+    assertHealthy();
+    done("witness", "down");
+    assertHealthy();
+    assert.equal(part("witness/kube-apiserver").state, "stopped");
+  });
+
+  test("logs: of a part; a name that is neither part nor pod is refused with those that there are", () => {
+    assert.match(done("logs", "aws/moto", "-n", "5"), /moto answers/);
+    const refused = sandbox("logs", "nothing");
+    assert.equal(refused.status, 2);
+    assert.match(refused.stderr, /no part and no pod is named nothing .*aws-moto/);
+  });
+
+  test("down leaves no process, and the next up finds the clusters as they were", () => {
+    operator("region1", "kubectl create configmap kept --from-literal=a=b");
+    done("down");
+    assert.deepEqual(processesOf(dir), []);
+    assert.equal(sandbox("status").status, 1);
+    done("up");
+    assert.equal(operator("region1", "kubectl get configmap kept -o jsonpath={.data.a}"), "b");
+    done("down", "--delete-state");
+    assert.deepEqual(processesOf(dir), []);
+    assert.deepEqual(readdirSync(dir), ["lock"]);
+  });
+});
+
+describe("what is asked for in the wrong way", () => {
+  const elsewhere = { ...process.env, RESTATE_SANDBOX_DIR: join(tmpdir(), "sandbox-that-is-never-made") };
+  const cases: [args: string[], message: RegExp][] = [
+    [[], /no command given/],
+    [["nope"], /unknown command nope/],
+    [["up", "--nope"], /Unknown option '--nope'/],
+    [["down", "now"], /unexpected argument now/],
+    [["env"], /an argument is missing/],
+    [["env", "region9"], /no region region9: the sandbox has region1, region2, witness/],
+    [["logs", "x", "-n", "many"], /--lines takes a number, not many/],
+    [["witness", "sideways"], /witness takes up or down, not sideways/],
+    [["fault", "nope"], /no fault nope: there are list, cut, heal/],
+    [["fault", "cut"], /fault cut takes <region>/],
+    [["fault", "cut", "region9"], /no region region9: there are/],
+    [["fault", "latency", "region1", "region2", "slow"], /slow is not a whole number/],
+  ];
+  for (const [args, message] of cases) {
+    test(`sandbox ${args.join(" ")}`, () => {
+      const result = run(process.execPath, ["--import", "tsx", "sandbox/cli.ts", ...args], elsewhere);
+      assert.equal(result.status, 2, result.stderr);
+      assert.match(result.stderr, message);
+      assert.match(result.stderr, /Usage: npm run sandbox -- /);
+      assert.equal(result.stdout, "");
+    });
+  }
+
+  test("what needs a running sandbox says so, with the next command", () => {
+    for (const args of [
+      ["witness", "up"],
+      ["shell", "region1"],
+      ["fault", "list"],
+      ["env", "region1"],
+    ]) {
+      const result = run(process.execPath, ["--import", "tsx", "sandbox/cli.ts", ...args], elsewhere);
+      assert.equal(result.status, 1, args.join(" "));
+      assert.match(result.stderr, /Next: npm run sandbox -- up/);
+    }
+    assert.ok(!existsSync(elsewhere.RESTATE_SANDBOX_DIR));
+  });
+
+  test("help", () => {
+    for (const name of ["up", "down", "status", "env", "logs", "shell", "fault", "witness"]) {
+      const { status, stdout } = run(
+        process.execPath,
+        ["--import", "tsx", "sandbox/cli.ts", name, "--help"],
+        elsewhere,
+      );
+      assert.equal(status, 0);
+      assert.match(stdout, new RegExp(`Usage: npm run sandbox -- ${name}`));
+    }
+  });
+});
