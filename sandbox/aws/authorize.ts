@@ -1,7 +1,7 @@
 /**
  * Decides what IAM would: evaluates real policies with iam-simulate.
  *
- * Everything is in one account. There are no service control policies, permission boundaries or VPC endpoint policies. The
+ * Everything is in one account. There are no service control policies or VPC endpoint policies. The
  * sandbox's plain HTTP stands for TLS: `aws:SecureTransport` is always true.
  */
 import { runSimulation } from "@cloud-copilot/iam-simulate";
@@ -17,6 +17,8 @@ export interface Principal {
   /** As policies and messages name them: a user's or assumed role's ARN, a provider's ARN, or a service. */
   arn: string;
   policies: PolicyText[];
+  /** Permissions boundary: what the policies may give at most. */
+  boundary?: PolicyText | null;
   /** Policy given when the role was assumed: it can only take away. */
   sessionPolicy?: PolicyText;
 }
@@ -39,6 +41,9 @@ async function simulate(
       serviceControlPolicies: [],
       resourceControlPolicies: [],
       ...(resourcePolicy ? { resourcePolicy } : {}),
+      ...(principal.boundary
+        ? { permissionBoundaryPolicies: [{ name: "boundary", policy: JSON.parse(principal.boundary) }] }
+        : {}),
       ...(principal.sessionPolicy ? { sessionPolicy: JSON.parse(principal.sessionPolicy) } : {}),
     },
     {},

@@ -85,6 +85,7 @@ export class Callers {
         arn: `arn:aws:sts::${accountId}:assumed-role/${role.name}/${session.sessionName}`,
         id: `${role.id}:${session.sessionName}`,
         policies: role.policies,
+        boundary: role.boundary,
         ...(session.policy ? { sessionPolicy: session.policy } : {}),
         admin: false,
       },

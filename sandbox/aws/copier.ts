@@ -230,7 +230,11 @@ export class Copier {
     for (const need of neededToCopy(version, rule.destination)) {
       const bucketName = need.resource.replace("arn:aws:s3:::", "").split("/")[0];
       const policy = identities.buckets.find((b) => b.name === bucketName)?.policy ?? null;
-      const decision = await authorize({ arn: role.arn, policies: role.policies }, need, policy);
+      const decision = await authorize(
+        { arn: role.arn, policies: role.policies, boundary: role.boundary },
+        need,
+        policy,
+      );
       if (!decision.allowed) {
         const { action, resource } = need;
         this.audit.add({ principal: role.arn, action, resource, decision: "denied", reason: decision.reason });

@@ -7,7 +7,15 @@ export type PolicyText = string;
 /** What the gateway needs to know of IAM, and the buckets' policies, at one moment. */
 export interface Identities {
   users: { name: string; arn: string; id: string; policies: PolicyText[]; keys: { id: string; secret: string }[] }[];
-  roles: { name: string; arn: string; id: string; trust: PolicyText; maxSession: number; policies: PolicyText[] }[];
+  roles: {
+    name: string;
+    arn: string;
+    id: string;
+    trust: PolicyText;
+    maxSession: number;
+    policies: PolicyText[];
+    boundary: PolicyText | null;
+  }[];
   /** `url` is without `https://`, as in the provider's ARN. */
   providers: { arn: string; url: string; clientIds: string[] }[];
   buckets: { name: string; policy: PolicyText | null }[];

@@ -115,7 +115,8 @@ class Application:
     def _aws(self, environ, raw_path, body):
         region, service = scope(environ)
         if service == "eks":
-            answered = pod_identity.handle(environ["REQUEST_METHOD"], raw_path, region, body)
+            query = environ.get("QUERY_STRING", "")
+            answered = pod_identity.handle(environ["REQUEST_METHOD"], raw_path, query, region, body)
             if answered:
                 self.store.save("eks", environ["REQUEST_METHOD"] != "GET")
                 return self._json(*answered)
@@ -182,14 +183,17 @@ class Application:
     def _identities(self, _body):
         iam = backends.get_backend("iam")[DEFAULT_ACCOUNT_ID]["aws"]
 
+        def document(policy):
+            return next(v.document for v in policy.versions if v.version_id == policy.default_version_id)
+
         def policies(owner):
-            attached = [
-                version.document
-                for policy in owner.managed_policies.values()
-                for version in policy.versions
-                if version.version_id == policy.default_version_id
-            ]
-            return attached + list(owner.policies.values())
+            return [document(policy) for policy in owner.managed_policies.values()] + list(owner.policies.values())
+
+        def boundary(arn):
+            if not arn:
+                return None
+            # A boundary that does not exist allows nothing.
+            return document(iam.managed_policies[arn]) if arn in iam.managed_policies else '{"Statement": []}'
 
         return {
             "users": [
@@ -214,6 +218,7 @@ class Application:
                     "trust": role.assume_role_policy_document,
                     "maxSession": role.max_session_duration or 3600,
                     "policies": policies(role),
+                    "boundary": boundary(role.permissions_boundary_arn),
                 }
                 for role in iam.roles.values()
             ],
