@@ -127,6 +127,8 @@ async function makeEntry(
     const folder = join(work, "new");
     mkdirSync(folder);
     await recipe.make(folder, detail);
+    const lacking = recipe.files.filter((file) => !existsSync(join(folder, file)));
+    if (lacking.length > 0) throw new Error(`${recipe.title} did not bring ${lacking.join(", ")}`);
     const sizes = Object.fromEntries(recipe.files.map((file) => [file, statSync(join(folder, file)).size]));
     writeFileSync(join(folder, manifestName), JSON.stringify(sizes));
     if (existsSync(target)) renameSync(target, join(work, "damaged"));

@@ -24,8 +24,8 @@ export class CommandError extends Error {
   }
 }
 
-/** How many lines of output an error tells. */
-const tailLength = 30;
+/** How many lines of output an error tells: npm says first what is wrong, and then 40 lines of usage. */
+const tailLength = 50;
 
 /** Runs a command to its end and returns its output; rejects with a {@link CommandError} unless it ends with 0. */
 export function runCommand(command: string[], options: CommandOptions = {}): Promise<string> {

@@ -115,11 +115,13 @@ async function runPlugin(
   const programDirectory = request.getInfo()?.getProgramDirectory() ?? "";
   const options = runtimeOptions(request.getInfo());
   const isPolicyPack = request.getKind() === "analyzer";
-  // A policy pack's folder comes last and is also its working directory; a plugin's comes first.
+  // As in the official host: a policy pack's folder comes last and is its working directory, a plugin's comes first, and
+  // runtime options reach the SDK's command instead of Node.js, which is without effect there.
   const args = isPolicyPack
-    ? [sdkCommand(programDirectory, "run-policy-pack"), ...request.getArgsList(), programDirectory]
-    : [sdkCommand(programDirectory, "run-plugin"), programDirectory, ...request.getArgsList()];
-  const child = start(process.execPath, [...options.nodeargs, ...args], {
+    ? [...options.nodeargs, ...request.getArgsList(), programDirectory]
+    : [...options.nodeargs, programDirectory, ...request.getArgsList()];
+  const command = sdkCommand(programDirectory, isPolicyPack ? "run-policy-pack" : "run-plugin");
+  const child = start(process.execPath, [command, ...args], {
     cwd: isPolicyPack ? programDirectory : request.getPwd(),
     env: {
       ...Object.fromEntries(request.getEnvList().map((line) => line.split(/=(.*)/s, 2))),
