@@ -1,9 +1,10 @@
 /**
  * Answers what `placement.ts` asks of a Kubernetes API server, on a port of 127.0.0.1, from objects that a test changes.
- * Knows four kinds and no watches, no selectors but that of Restate's pods, no authentication, and no TLS.
+ * Knows four kinds and no watches, no selectors but that of Restate's pods, and no authentication. Speaks TLS if it is given a certificate.
  */
 import { once } from "node:events";
-import { createServer, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { V1Node, V1PersistentVolume, V1PersistentVolumeClaim, V1Pod } from "@kubernetes/client-node";
 
@@ -91,12 +92,15 @@ export class FakeApiServer {
   private server: Server | undefined;
   private port = 0;
 
+  constructor(readonly tls?: { key: string; cert: string }) {}
+
   async start(): Promise<void> {
-    const server = createServer((request, response) => {
+    const listener = (request: IncomingMessage, response: ServerResponse) => {
       const url = new URL(request.url as string, "http://127.0.0.1");
       this.requests.push(url.pathname + url.search);
       if (!this.silent) this.answer(url, response);
-    });
+    };
+    const server = this.tls ? createTlsServer(this.tls, listener) : createServer(listener);
     this.server = server.listen(this.port, "127.0.0.1");
     await once(server, "listening");
     this.port = (server.address() as AddressInfo).port;
@@ -111,13 +115,17 @@ export class FakeApiServer {
     await once(server, "close");
   }
 
+  get url(): string {
+    return `${this.tls ? "https" : "http"}://127.0.0.1:${this.port}`;
+  }
+
   /** A kubeconfig with two contexts: `here` leads to this server, the current one nowhere. */
   get kubeconfig(): string {
     const at = (name: string, server: string) => ({ name, cluster: { server, "insecure-skip-tls-verify": true } });
     return JSON.stringify({
       apiVersion: "v1",
       kind: "Config",
-      clusters: [at("here", `http://127.0.0.1:${this.port}`), at("nowhere", "http://127.0.0.1:1")],
+      clusters: [at("here", this.url), at("nowhere", "http://127.0.0.1:1")],
       users: [{ name: "tester", user: {} }],
       contexts: ["here", "nowhere"].map((name) => ({ name, context: { cluster: name, user: "tester" } })),
       "current-context": "nowhere",

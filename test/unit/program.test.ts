@@ -1,0 +1,302 @@
+/** The whole program for either region: the committed dumps, what makes it fail, and what it does without its peer. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { type RegionName, regionNames } from "../../topology";
+import { dumpsFolder, dumpsOf, playAll, type Recordings } from "../support/dumps";
+import { runningCluster } from "../support/fake-api-server";
+import { ofType, type Recording, resource } from "../support/mocks";
+import { engineError, scenarios, World } from "../support/scenarios";
+
+const usual = (scenario = "converged") => scenarios[scenario]!.settings;
+const peer = (region: RegionName) => `organization/restate/${region}`;
+const pending = (recording: Recording) => recording.outputs.pending as string[];
+/** Names that a run gave its resources, for comparing runs. */
+const names = (recording: Recording) => recording.resources.map((one) => `${one.type} ${one.name}`);
+
+let recordings: Recordings;
+before(async () => {
+  recordings = await playAll();
+});
+
+test("the committed dumps are what the program gives", () => {
+  const dumps = dumpsOf(recordings);
+  for (const [path, text] of dumps) {
+    const file = join(dumpsFolder, path);
+    assert.equal(
+      existsSync(file) ? readFileSync(file, "utf8") : "",
+      text,
+      `test/dumps/${path} is out of step; run npm run dumps and read the difference`,
+    );
+  }
+  const committed = readdirSync(dumpsFolder, { recursive: true, encoding: "utf8" }).filter((one) => /yaml$/.test(one));
+  assert.deepEqual(committed.sort(), [...dumps.keys()].sort(), "run npm run dumps: there are dumps of no scenario");
+});
+
+describe("runs", () => {
+  let world: World;
+  before(async () => {
+    world = await World.start();
+  });
+  after(() => world.stop());
+  const fresh = () => {
+    world.exported.clear();
+    world.remembered.clear();
+    world.calls = {};
+    world.cluster = undefined;
+    world.account = "123456789012";
+  };
+  /** The world after both regions were brought up, as its recordings show it. */
+  const converged = () => {
+    fresh();
+    const runs = recordings.get("converged")!;
+    for (const region of regionNames) world.arrive(region, runs[region]);
+    return runs;
+  };
+
+  test("three runs converge: a fourth and fifth give the same, and nothing is pending", async () => {
+    const { region1, region2 } = converged();
+    assert.deepEqual(await world.run("region1", usual()("region1")), region1);
+    assert.deepEqual(await world.run("region2", usual()("region2")), region2);
+    assert.deepEqual([pending(region1), pending(region2)], [[], []]);
+  });
+
+  test("on the way, pending names what waits and the next command", async () => {
+    fresh();
+    const first = await world.run("region1", usual()("region1"));
+    assert.deepEqual(pending(first), [
+      `the peer stack ${peer("region2")} does not exist yet or has no outputs. Next: pulumi up --stack ${peer("region2")}, then pulumi up here again`,
+      `provisioning waits for the nodes of the peer. Next: pulumi up --stack ${peer("region2")}`,
+    ]);
+    fresh();
+    const second = await world.run("region2", usual()("region2"));
+    assert.equal(pending(second).length, 1);
+  });
+
+  test("resource names are the same in every run and region, but for what a region does not have", async () => {
+    const { region1, region2 } = converged();
+    const alone = recordings.get("first-up")!;
+    for (const name of names(region2)) assert.ok(names(region1).includes(name), name);
+    for (const name of names(alone.region1)) assert.ok(names(region1).includes(name), name);
+  });
+
+  test("without its peer: no replication, no memory, no provisioning, trust and permissions for its own only", async () => {
+    fresh();
+    const run = await world.run("region1", usual()("region1"));
+    for (const type of ["BucketReplicationConfig", "Stash", "Job", "ConfigMap"]) {
+      assert.deepEqual(ofType(run, type), [], type);
+    }
+    const role = resource(run, "restate-role", "aws:iam");
+    assert.doesNotMatch(role.inputs.assumeRolePolicy as string, /region2/i);
+    assert.doesNotMatch(resource(run, "restate-role-permissions").inputs.policy as string, /region2/);
+  });
+
+  test("region2 owns no role and no provisioning while region1 is home and both serve", async () => {
+    const { region2 } = converged();
+    assert.ok(!names(region2).some((name) => name.includes("restate-role") || name.includes("provisioning")));
+    assert.equal(region2.outputs.role, undefined);
+  });
+
+  test("a peer that has fewer nodes than there should be is not provisioned with", async () => {
+    converged();
+    const run = await world.run("region1", { ...usual()("region1"), replicas: 5 });
+    assert.deepEqual(ofType(run, "Job"), []);
+    assert.deepEqual(pending(run), [
+      `${peer("region2")} was last brought up with replicas 3, this stack has 5. Next: pulumi up --stack ${peer("region2")}`,
+      `provisioning waits for 5 nodes of ${peer("region2")}, which has 3. Next: pulumi up --stack ${peer("region2")}`,
+    ]);
+  });
+
+  test("a peer that was destroyed, or cannot be read, changes no resource", async () => {
+    const { region1 } = converged();
+    for (const lose of [
+      () => world.exported.delete(peer("region2")),
+      () => world.exported.set(peer("region2"), {}),
+      () => {
+        world.calls["pulumi:pulumi:readStackOutputs"] = () => {
+          throw engineError("connection refused\nat somewhere");
+        };
+      },
+    ]) {
+      lose();
+      const run = await world.run("region1", usual()("region1"));
+      assert.deepEqual(run.resources, region1.resources);
+      assert.equal(pending(run).length, 1);
+      assert.match(pending(run)[0] as string, /is kept as it is\. Next: pulumi up --stack/);
+    }
+  });
+
+  test("only forgetPeer lets go of what was built for it", async () => {
+    converged();
+    world.exported.delete(peer("region2"));
+    const run = await world.run("region1", { ...usual()("region1"), forgetPeer: "region2" });
+    for (const type of ["BucketReplicationConfig", "Stash", "Job"]) assert.deepEqual(ofType(run, type), [], type);
+    assert.doesNotMatch(resource(run, "restate-role-permissions").inputs.policy as string, /region2/);
+    assert.match(pending(run)[0] as string, /pulumi config rm restate:forgetPeer$/m);
+  });
+
+  test("a preview works before there is a cluster, and shows the zones where it can", async () => {
+    fresh();
+    world.cluster = runningCluster("us-east-1", 0);
+    const blind = await world.run("region1", usual()("region1"), { preview: true });
+    assert.equal(
+      (resource(blind, "load-balancers-restate-0").inputs.metadata as { annotations: unknown }).annotations,
+      "[unknown]",
+    );
+    world.cluster = undefined;
+    const sighted = await world.run("region1", usual()("region1"), { preview: true });
+    const { annotations } = resource(sighted, "load-balancers-restate-0").inputs.metadata as {
+      annotations: Record<string, string>;
+    };
+    assert.equal(annotations["service.beta.kubernetes.io/aws-load-balancer-subnets"], "subnet-0a1");
+  });
+
+  const failing: [string, Record<string, unknown>, RegExp | string, (() => void)?][] = [
+    ["bad settings, before anything else is asked", { replicas: 0 }, /^the configuration of stack region1 has a fault/],
+    [
+      "another account",
+      {},
+      "restate:accountId is 123456789012, and the credentials belong to account 210987654321; nothing was changed. " +
+        "Use the right credentials (aws sts get-caller-identity shows whose they are), or correct restate:accountId.",
+      () => {
+        world.account = "210987654321";
+      },
+    ],
+    [
+      "a pod in a zone without a subnet",
+      { subnets: { byZone: { "us-east-1a": "subnet-0a1", "us-east-1b": "subnet-0b1" } } },
+      // The SDK puts the property in front.
+      /pod restate-2 runs in zone us-east-1c \(by its volume\), for which there is no subnet\nrestate:subnets\.byZone has /,
+    ],
+    [
+      "no subnet to be discovered",
+      { subnets: { discover: { vpcId: "vpc-01" } } },
+      'no subnet matches VPC vpc-01 with tags {"kubernetes.io/role/internal-elb":"1"}. Correct restate:subnets.discover, or ' +
+        "give restate:subnets.byZone; nothing was changed.",
+      () => {
+        world.calls["aws:ec2/getSubnets:getSubnets"] = () => ({ ids: [] });
+      },
+    ],
+    [
+      "an EKS cluster without an OIDC issuer",
+      { kubernetes: { eksCluster: "east" }, identity: {} },
+      "EKS cluster east has no OIDC issuer; give restate:identity.oidcIssuer, or use restate:identity.mode podIdentity. " +
+        "Nothing was changed.",
+      () => {
+        world.calls["aws:eks/getCluster:getCluster"] = () => ({
+          arn: "arn:aws:eks:us-east-1:123456789012:cluster/east",
+          endpoint: "https://127.0.0.1:1",
+          certificateAuthorities: [],
+          identities: [],
+        });
+      },
+    ],
+    [
+      "a kubeconfig that is not there",
+      { kubernetes: { kubeconfig: "/nowhere/kubeconfig" } },
+      "restate:kubernetes.kubeconfig: there is no file /nowhere/kubeconfig. Correct the path, or give restate:kubeconfigContents",
+    ],
+    [
+      "a peer of another shape",
+      {},
+      /^the outputs of the peer stack organization\/restate\/region2 are not those of a region:\n {2}contract: /,
+      () => {
+        world.exported.set(peer("region2"), { url: "https://example.com" });
+      },
+    ],
+    [
+      "a state that cannot tell what was built",
+      {},
+      /^the peer stack .* does not exist yet or has no outputs, and this stack's own state cannot tell .* \(locked\)\./,
+      () => {
+        world.calls["pulumi:pulumi:readStackResourceOutputs"] = () => {
+          throw engineError("locked");
+        };
+      },
+    ],
+  ];
+  for (const [name, settings, message, arrange] of failing) {
+    test(`fails: ${name}`, async () => {
+      fresh();
+      arrange?.();
+      await assert.rejects(
+        world.run("region1", { ...usual()("region1"), ...settings }),
+        typeof message === "string" ? { message } : { message },
+      );
+    });
+  }
+
+  const contradicting: [string, Record<string, unknown>, Record<string, unknown>, string][] = [
+    [
+      "both are region1",
+      {},
+      { region: "region1" },
+      "restate:region: both stacks are region1; correct restate:region or restate:peer",
+    ],
+    [
+      "another account",
+      {},
+      { accountId: "210987654321" },
+      "restate:accountId: the peer is in account 210987654321, this stack in 123456789012; both regions belong to one account",
+    ],
+    [
+      "one namespace for both",
+      { mode: "one-cluster" },
+      { kubernetes: { cluster: "here", namespace: "restate-region1", serviceAccount: "restate" } },
+      "restate:kubernetes.namespace: both regions use restate-region1; in one cluster each needs a namespace of its own",
+    ],
+    [
+      "one cluster where two should be",
+      {},
+      { identity: { mode: "oidc", oidcIssuer: "https://oidc.eks.us-east-1.amazonaws.com/id/REGION1" } },
+      "restate:mode: both regions have the OIDC issuer https://oidc.eks.us-east-1.amazonaws.com/id/REGION1, which is one " +
+        "cluster; set restate:mode one-cluster or correct restate:kubernetes",
+    ],
+  ];
+  for (const [name, settings, changes, fault] of contradicting) {
+    test(`contradicts its peer: ${name}`, async () => {
+      const { region2 } = converged();
+      world.exported.set(peer("region2"), { ...region2.outputs, ...changes });
+      await assert.rejects(world.run("region1", { ...usual()("region1"), ...settings }), {
+        message: `this stack and its peer contradict each other; nothing was changed:\n  ${fault}`,
+      });
+    });
+  }
+
+  test("whatever the scenario: tags, protection, provider, and nothing public", () => {
+    const taggable = [
+      "aws:s3/bucket:Bucket",
+      "aws:iam/role:Role",
+      "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    ];
+    const kept = ["aws:s3/bucket:Bucket", "random:index/randomId:RandomId", "helm.sh/v3:Release", "core/v1:Namespace"];
+    for (const name of ["first-up", "converged", "one-cluster", "kiam", "pod-identity", "eks-discovered"]) {
+      for (const [region, run] of Object.entries(recordings.get(name)!)) {
+        for (const one of run.resources) {
+          const where = `${name} ${region} ${one.name}`;
+          if (taggable.includes(one.type)) {
+            const own = { "restate:cluster": "restate", "restate:region": region };
+            assert.deepEqual(one.inputs.tags, name === "eks-discovered" ? { ...own, team: "platform" } : own, where);
+          } else assert.equal(one.inputs.tags, undefined, where);
+          const data = kept.some((type) => one.type.endsWith(type));
+          assert.equal(one.protect, data && name !== "eks-discovered" ? true : undefined, where);
+          if (one.type.startsWith("kubernetes:")) assert.equal(one.provider, "kubernetes", where);
+          if (one.type.startsWith("restate:index:")) assert.ok(Object.keys(one.outputs ?? {}).length > 0, where);
+          if (one.type.endsWith("v3:Release")) {
+            assert.deepEqual(
+              [one.inputs.atomic, one.inputs.skipAwait, one.inputs.createNamespace],
+              [false, true, false],
+            );
+          }
+          if (one.type.endsWith("v1:Service")) assert.match(JSON.stringify(one.inputs), /"[^"]*-scheme":"internal"/);
+        }
+        assert.equal(ofType(run, "PodIdentityAssociation").length, name === "pod-identity" ? 1 : 0);
+        const blocks = ofType(run, "BucketPublicAccessBlock");
+        assert.equal(blocks.length, 1);
+        assert.ok(Object.values(blocks[0]!.inputs).every((value) => value !== false));
+        assert.equal(ofType(run, "BucketAcl").length, 0);
+      }
+    }
+  });
+});
