@@ -209,7 +209,7 @@ class RegionSeed {
     if (!id) {
       const made = await this.ec2.send(
         new RunInstancesCommand({
-          // One of the images that moto has; nothing boots from it.
+          // Nothing boots from it, so it need not exist.
           ImageId: "ami-12c6146b",
           InstanceType: "m5.xlarge",
           MinCount: 1,

@@ -4,8 +4,8 @@ moto holds everything in memory. After each request that changed something, and 
 changed is written in one transaction:
   * S3: one row a bucket, one row a key (all its versions and their tags), one row a bucket's multipart uploads.
     Bodies over 64 KiB are files of their own, written once, so that a row stays small.
-  * every other service: one row a backend (service, account, region), pickled whole but for EC2's machine images
-    and their snapshots, which moto has built in (images registered and snapshots made later are not kept).
+  * every other service: one row a backend (service, account, region), pickled whole, but for EC2's machine images and
+    snapshots: the sandbox has none of its own.
 A process that is killed loses nothing that it answered. A machine that loses power may lose the last transactions:
 the file is not flushed to the disk at each one.
 """
