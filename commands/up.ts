@@ -1,11 +1,11 @@
 /**
  * Brings both regions up, one after the other and never both at once, until neither has anything left to do.
  *
- *     npm run up -- [--yes] [--preview] [--stacks region1,region2] [--config-folder DIR] [--json]
+ *     npm run up -- [--yes] [--preview] [--stacks region1,region2] [--json]
  *
  * Works with whatever backend and credentials the environment gives, as `pulumi up` does.
  */
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { type EngineEvent, LocalWorkspace, type Stack } from "@pulumi/pulumi/automation";
@@ -14,11 +14,10 @@ import { mostRuns, nextStack, type StackProgress } from "./order";
 
 const usage = `npm run up -- [options]: pulumi up for both regions, in the right order, until nothing is left to do
 
-  --yes                 do not ask; needed where there is no terminal
-  --preview             show what would change and stop
-  --stacks A,B          the two stacks, home region first (default: region1,region2)
-  --config-folder DIR   where the stacks' files Pulumi.<stack>.yaml are (default: beside Pulumi.yaml)
-  --json                one JSON report on standard output; progress goes to standard error`;
+  --yes         do not ask; needed where there is no terminal
+  --preview     show what would change and stop
+  --stacks A,B  the two stacks, home region first (default: region1,region2)
+  --json        one JSON report on standard output; progress goes to standard error`;
 
 /** What happened in one run of one stack. */
 interface Run {
@@ -39,7 +38,8 @@ interface Report {
   settled: boolean;
 }
 
-const projectFolder = resolve(__dirname, "..");
+/** Where Pulumi.yaml is: here, unless the environment names another folder, as `pulumi --cwd` would. */
+const projectFolder = process.env.PULUMI_OPTION_CWD ?? resolve(__dirname, "..");
 
 /** Name and short type of a resource, as progress and errors show it. */
 function resourceLabel(urn: string): string {
@@ -82,7 +82,7 @@ function follow(
       const text = diagnostic.message.replace(/<\{%[^%]*%\}>/g, "").trim();
       if (diagnostic.severity === "error") {
         errors.push(diagnostic.urn ? `${resourceLabel(diagnostic.urn)}: ${text}` : text);
-      } else if (diagnostic.severity === "info" || diagnostic.severity === "info#err") {
+      } else if (text !== "" && diagnostic.severity === "info" && !/selected nothing$|^Found \{/.test(text)) {
         line(`${stack}    ${text}`);
       }
     },
@@ -114,7 +114,6 @@ async function main(): Promise<number> {
       yes: { type: "boolean", default: false },
       preview: { type: "boolean", default: false },
       stacks: { type: "string", default: "region1,region2" },
-      "config-folder": { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -134,15 +133,13 @@ async function main(): Promise<number> {
   const started = Date.now();
   const out = values.json ? process.stderr : process.stdout;
   const line = (text: string) => out.write(`${((Date.now() - started) / 1000).toFixed(1).padStart(6)}s  ${text}\n`);
-  const configFile = (name: string) =>
-    values["config-folder"] ? { configFile: resolve(values["config-folder"], `Pulumi.${name}.yaml`) } : {};
   const stacks = new Map<string, Stack>();
-  for (const name of names) stacks.set(name, await select(name, values["config-folder"]));
+  for (const name of names) stacks.set(name, await select(name));
 
   if (values.preview || !values.yes) {
     for (const [name, stack] of stacks) {
       line(`${name}: preview`);
-      await stack.preview({ ...configFile(name), onOutput: (text) => void out.write(text) });
+      await stack.preview({ onOutput: (text) => void out.write(text) });
     }
     if (values.preview) return 0;
     if (!(await confirm("Bring both regions up?"))) return 1;
@@ -164,7 +161,7 @@ async function main(): Promise<number> {
     const peer = progress[0] === next ? progress[1] : progress[0];
     const sawPeer = { exported: peer.exported };
     line(`${next.name}: up`);
-    const run = await bringUp(next.name, stack, configFile(next.name), line);
+    const run = await bringUp(next.name, stack, line);
     report.runs.push(run);
     if (run.result === "failed") break;
     next.exported = await exportedText(stack);
@@ -180,14 +177,9 @@ async function main(): Promise<number> {
 
 class UsageError extends Error {}
 
-async function select(name: string, configFolder: string | undefined): Promise<Stack> {
+async function select(name: string): Promise<Stack> {
   try {
-    return await LocalWorkspace.selectStack(
-      { stackName: name, workDir: projectFolder },
-      configFolder
-        ? { envVars: { PULUMI_OPTION_CONFIG_FILE: join(resolve(configFolder), `Pulumi.${name}.yaml`) } }
-        : {},
-    );
+    return await LocalWorkspace.selectStack({ stackName: name, workDir: projectFolder });
   } catch (error) {
     if (/no stack named/.test(String(error))) {
       throw new UsageError(`there is no stack ${name} in this backend. Make it: pulumi stack init ${name}`);
@@ -196,17 +188,12 @@ async function select(name: string, configFolder: string | undefined): Promise<S
   }
 }
 
-async function bringUp(
-  name: string,
-  stack: Stack,
-  options: { configFile?: string },
-  line: (text: string) => void,
-): Promise<Run> {
+async function bringUp(name: string, stack: Stack, line: (text: string) => void): Promise<Run> {
   const begun = Date.now();
   const { onEvent, errors } = follow(name, line);
   const seconds = () => (Date.now() - begun) / 1000;
   try {
-    const result = await stack.up({ ...options, onEvent, suppressProgress: true });
+    const result = await stack.up({ onEvent, suppressProgress: true });
     const changes = (result.summary.resourceChanges ?? {}) as Record<string, number>;
     const changed = Object.entries(changes).some(([op, count]) => op !== "same" && count > 0);
     line(`${name}: ${changed ? "done" : "nothing to change"} in ${seconds().toFixed(1)} s`);

@@ -17,7 +17,7 @@ function overview(): string {
   return [
     "The two-region world on this machine, no cloud account needed.",
     "",
-    "Usage: npm run sandbox -- <command> [--json] [--help]",
+    "Usage: npm run sandbox [-- <command> [--json] [--help]]; without a command: up",
     "",
     ...commands.map((command) => `  ${command.name.padEnd(width)}  ${command.summary}`),
   ].join("\n");
@@ -32,8 +32,7 @@ export async function main(argv: string[]): Promise<number> {
       console.log(overview());
       return 0;
     }
-    if (name === undefined) throw new UsageError("no command given");
-    const command = commands.find((c) => c.name === name);
+    const command = name === undefined ? up : commands.find((c) => c.name === name);
     if (!command) throw new UsageError(`unknown command ${name}`);
     const args = readArguments(command, rest);
     if (args === "help") {

@@ -1,9 +1,11 @@
 /** `up`: brings up the sandbox's world, or what of it is not up. */
+import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { ensureToolchain, preparePulumiHome, type Progress as ToolchainProgress, toolPath } from "../toolchain";
 import { writeKubeconfigs } from "../world/access";
 import type { HostPortsStatus } from "../world/control";
-import { ensureStacks, pulumiHome, writeStackConfigs } from "../world/environment";
-import { sandboxDir } from "../world/paths";
+import { ensureStacks, operatorEnvironment, pulumiHome, writeStackConfigs } from "../world/environment";
+import { projectDir, sandboxDir } from "../world/paths";
 import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
 import { type ProgressListener, startWorld, whileLocked } from "../world/world";
@@ -14,21 +16,56 @@ import { duration } from "./text";
 /** Brings up the world. */
 export const up: Command = {
   name: "up",
-  summary: "Bring up both regions, or what of them is not up; twice is harmless",
-  usage: "",
-  help: "Builds and installs the tools on first use (minutes); afterwards it takes seconds.",
+  summary: "Bring up both regions and deploy both stacks, or what of that is not up; twice is harmless",
+  usage: "[--world-only]",
+  help: `
+  --world-only   the clusters and all around them, but none of the stacks
+
+Builds and installs the tools on first use (minutes); afterwards the world is up in seconds. The stacks are deployed as
+an operator would: npm run up, with the environment that \`env\` prints.`,
+  options: { "world-only": { type: "boolean" } },
   async run(args) {
     const progress = new Progress();
     const ports = await worldUp(progress).finally(() => progress.close());
-    if (args.json) console.log(JSON.stringify({ milliseconds: progress.elapsed, folder: sandboxDir, ...ports }));
-    else {
-      console.log(`The world is up after ${duration(progress.elapsed)}. Next:`);
-      console.log(`  npm run sandbox -- status`);
-      for (const { name } of regions) console.log(`  eval "$(npm run -s sandbox -- env ${name})"`);
+    const say = (text: string) => void process.stderr.write(`${text}\n`);
+    say(`The world is up after ${duration(progress.elapsed)}.`);
+    if (args.flags["world-only"] !== true) {
+      const code = await deploy(args.json);
+      if (code !== 0) return code;
     }
+    if (args.json) {
+      if (args.flags["world-only"])
+        console.log(JSON.stringify({ milliseconds: progress.elapsed, folder: sandboxDir, ...ports }));
+      return 0;
+    }
+    console.log(`Everything took ${duration(progress.elapsed)}. Next:`);
+    console.log("  npm run sandbox -- status                       all parts of the sandbox");
+    console.log(
+      '  eval "$(npm run -s sandbox -- env region1)"     then pulumi, kubectl, helm and aws work with region1',
+    );
+    console.log("  npm run sandbox -- fault --help                 break things");
+    console.log("  npm run sandbox -- down                         stop; --delete-state to start afresh");
     return 0;
   },
 };
+
+/** Deploys both stacks as an operator would: the same command, in the environment that `env` prints. */
+function deploy(json: boolean): Promise<number> {
+  const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(regions[0]!);
+  const child = spawn(
+    process.execPath,
+    ["--import", "tsx", join(projectDir, "commands", "up.ts"), "--yes", ...(json ? ["--json"] : [])],
+    {
+      cwd: projectDir,
+      env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
+      stdio: ["ignore", "inherit", "inherit"],
+    },
+  );
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 1));
+  });
+}
 
 /**
  * Brings up the world and writes what the host needs to reach it: kubeconfigs, tools, Pulumi's home, the stacks'

@@ -11,6 +11,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -123,13 +124,22 @@ export function officialPlugin(name: PluginName): string | undefined {
 /** How long `pulumi plugin install` may take before our own plugin is used instead, in milliseconds. */
 const installTimeout = 180_000;
 
-/** With an official engine: has it install the plugins that are missing. With ours, or without a network: does nothing. */
+/** How long a failure to install plugins is remembered, in milliseconds: one day. */
+const failureMemory = 24 * 60 * 60 * 1000;
+
+/**
+ * With an official engine: has it install the plugins that are missing, into the user's cache. Where that fails, the
+ * sandbox's own plugins are used, and it is tried again a day later. With our engine: does nothing.
+ */
 export async function installOfficialPlugins(progress: Progress): Promise<void> {
   const { engine } = chooseEngine();
-  const missing = pluginNames.filter((name) => !officialPlugin(name));
-  if (!engine || missing.length === 0) return;
-  const env = { ...process.env, PULUMI_HOME: join(cacheDir, "pulumi-home"), PULUMI_SKIP_UPDATE_CHECK: "true" };
-  for (const name of missing) {
+  const home = join(cacheDir, "pulumi-home");
+  const failure = join(home, "install-failed");
+  const mustSucceed = pulumiMode() === "official";
+  const failed = statSync(failure, { throwIfNoEntry: false });
+  if (!engine || (failed && !mustSucceed && Date.now() - failed.mtimeMs < failureMemory)) return;
+  const env = { ...process.env, PULUMI_HOME: home, PULUMI_SKIP_UPDATE_CHECK: "true" };
+  for (const name of pluginNames.filter((plugin) => !officialPlugin(plugin))) {
     const version = npmVersion(`@pulumi/${name}`);
     try {
       await progress.task(`installing the official plugin ${name} ${version}`, (detail) =>
@@ -140,11 +150,14 @@ export async function installOfficialPlugins(progress: Progress): Promise<void> 
         }),
       );
     } catch (error) {
-      if (pulumiMode() === "official") throw error;
-      progress.say(`the official plugin ${name} cannot be installed here; the sandbox's own is used`);
+      if (mustSucceed) throw error;
+      mkdirSync(home, { recursive: true });
+      writeFileSync(failure, `${error}\n`);
+      progress.say("official plugins cannot be installed here: the sandbox's own are used instead");
       return;
     }
   }
+  rmSync(failure, { force: true });
 }
 
 /** Marks a folder as made by {@link preparePulumiHome}. */
@@ -238,8 +251,8 @@ export interface PulumiEnvOptions {
   backendDir: string;
   /** A folder that `preparePulumiHome` filled. */
   home: string;
-  /** Stack file to use instead of `Pulumi.<stack>.yaml`. */
-  stackConfigFile?: string;
+  /** Folder of the Pulumi project to work in, wherever `pulumi` is called. */
+  projectFolder?: string;
 }
 
 /** Environment, on top of the user's, in which `pulumi` runs against the sandbox. */
@@ -253,6 +266,6 @@ export function pulumiEnv(options: PulumiEnvOptions): Record<string, string> {
     PULUMI_SKIP_UPDATE_CHECK: "true",
     PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
     PULUMI_IGNORE_AMBIENT_PLUGINS: "true",
-    ...(options.stackConfigFile ? { PULUMI_OPTION_CONFIG_FILE: options.stackConfigFile } : {}),
+    ...(options.projectFolder ? { PULUMI_OPTION_CWD: options.projectFolder } : {}),
   };
 }

@@ -1,7 +1,7 @@
 /** The environment in which an operator's tools work with a region of the sandbox. */
 
 import { execFile } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { parse, stringify } from "yaml";
@@ -12,11 +12,27 @@ import type { HostPortsStatus } from "./control";
 import { writeAtomically } from "./files";
 import { projectDir, sandboxDir, stateDir } from "./paths";
 import { regions, type WorldRegion } from "./regions";
-import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig } from "./stack-config";
+import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig, worldKeys } from "./stack-config";
+
+/**
+ * The Pulumi project as the sandbox sees it: links to the clone's program, beside stack files of the sandbox's own. So
+ * every command of Pulumi reads and writes these, and the clone's stay as they are.
+ */
+const stackFolder = join(sandboxDir, "project");
 
 /** The stack configuration file of a region. */
 export function stackConfigFile(region: string): string {
-  return join(sandboxDir, `Pulumi.${region}.yaml`);
+  return join(stackFolder, `Pulumi.${region}.yaml`);
+}
+
+/** Makes the links of the project folder; what is there already stays. */
+function linkProject(): void {
+  mkdirSync(stackFolder, { recursive: true });
+  for (const name of ["Pulumi.yaml", "index.ts", "node_modules"]) {
+    const link = join(stackFolder, name);
+    rmSync(link, { force: true });
+    symlinkSync(join(projectDir, name), link);
+  }
 }
 
 /** Writes the stack configuration files of both regions. */
@@ -24,14 +40,30 @@ export async function writeStackConfigs({ ports }: HostPortsStatus): Promise<voi
   // Loaded only here: it brings the AWS SDK with it, and every command would wait for that.
   const { seededWorld } = await import("../aws/seed.js");
   const { regions: seeded } = seededWorld();
+  linkProject();
   for (const region of regions) {
     const file = stackConfigFile(region.name);
     const config = sandboxStackConfig(region, seeded[region.name]!, ports, hostKubeconfig(region.name));
     // Pulumi keeps there what secrets are encrypted with: without it, those in the stack could not be read again.
-    const salt = existsSync(file) ? (parse(readFileSync(file, "utf8")) as { encryptionsalt?: string }) : {};
-    const kept = salt.encryptionsalt === undefined ? {} : { encryptionsalt: salt.encryptionsalt };
-    writeAtomically(file, stringify({ ...kept, ...config }));
+    const before = existsSync(file) ? (parse(readFileSync(file, "utf8")) as StackFile) : {};
+    writeAtomically(file, stringify(mergeStackFile(before, config)));
   }
+}
+
+/** Content of a stack file, as far as it matters here. */
+interface StackFile {
+  /** What Pulumi encrypts the stack's secrets with. */
+  encryptionsalt?: string;
+  config?: Record<string, unknown>;
+}
+
+/**
+ * A stack file for a world that has started again: what an operator has set in it stays, and what says where things are
+ * in this world is as it is now. Pure.
+ */
+export function mergeStackFile(before: StackFile, now: { config: Record<string, unknown> }): StackFile {
+  const places = Object.entries(now.config).filter(([key]) => worldKeys.has(key));
+  return { ...before, config: { ...now.config, ...before.config, ...Object.fromEntries(places) } };
 }
 
 /** Makes both stacks, empty, where they do not exist: each needs to be able to name the other. */
@@ -42,12 +74,10 @@ export async function ensureStacks(): Promise<void> {
   const stacks = join(pulumiBackend, ".pulumi", "stacks", project.name);
   const missing = regions.filter(({ name }) => !existsSync(join(stacks, `${name}.json`)));
   if (missing.length === 0) return;
-  // Run here and not in the clone: `stack init` writes into the stack file next to Pulumi.yaml, whatever it is told.
-  copyFileSync(projectFile, join(sandboxDir, "Pulumi.yaml"));
   for (const region of missing) {
     const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
     await run(toolPath("pulumi"), ["stack", "init", region.name, "--non-interactive"], {
-      cwd: sandboxDir,
+      cwd: stackFolder,
       env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
     });
   }
@@ -81,7 +111,7 @@ export function operatorEnvironment(region: WorldRegion, where: "host" | "inside
   const { PATH: _, ...pulumi } = pulumiEnv({
     backendDir: pulumiBackend,
     home: pulumiHome,
-    stackConfigFile: stackConfigFile(region.name),
+    projectFolder: stackFolder,
   });
   return {
     ...shared,

@@ -1,7 +1,9 @@
 /** The stack configuration of a region of the sandbox: the program's own settings and the official AWS provider's. Pure. */
+import { join } from "node:path";
 import { adminCredentials } from "../aws/credentials";
 import type { SeededRegion } from "../aws/seed";
 import { gateNames, portOf } from "./access";
+import { projectDir } from "./paths";
 import { accountId, awsEndpoint, type WorldRegion } from "./regions";
 
 /** AWS services that the stack calls, as the provider's setting `endpoints` names them. */
@@ -14,6 +16,15 @@ export function hostAwsEndpoint(ports: Record<string, number>): string {
 
 /** The AWS APIs, as pods and the sandbox's own parts reach them. */
 export const insideAwsEndpoint = `http://${awsEndpoint.ip}:${awsEndpoint.port}`;
+
+/** Settings that say where things are in a world: they follow it, whatever an operator has set. */
+export const worldKeys: ReadonlySet<string> = new Set([
+  "aws:endpoints",
+  "restate:kubernetes",
+  "restate:identity",
+  "restate:subnets",
+  "restate:loadBalancers",
+]);
 
 /** The content of a stack's configuration file. */
 export function sandboxStackConfig(
@@ -33,11 +44,18 @@ export function sandboxStackConfig(
       "aws:skipMetadataApiCheck": true,
       "restate:accountId": accountId,
       "restate:domain": "restate.sandbox.test",
-      "restate:kubernetes": { kubeconfig },
+      "restate:kubernetes": { kubeconfig, context: region.name },
       "restate:identity": { mode: "oidc", oidcIssuer: region.oidcIssuer },
       "restate:subnets": { byZone: seeded.subnets },
       "restate:loadBalancers": { securityGroups: [seeded.securityGroupId], readyTimeout: 120 },
-      "restate:scheduling": { timeout: 120 },
+      // Every zone gets a node, as there are three of each.
+      "restate:scheduling": {
+        topologySpread: { whenUnsatisfiable: "DoNotSchedule" },
+        timeout: 120,
+      },
+      // The sandbox's own chart, since a registry may be out of reach.
+      "restate:chart": { folder: join(projectDir, "sandbox", "chart") },
+      "restate:partitions": 4,
       "restate:provisionTimeout": 120,
       // Small enough for six nodes on one machine.
       "restate:resources": {

@@ -85,8 +85,8 @@ describe("the environment of pulumi", () => {
   });
 
   it("names another stack file if asked", () => {
-    const env = pulumiEnv({ backendDir: "/b", home: "/h", stackConfigFile: "/c/Pulumi.region1.yaml" });
-    assert.equal(env.PULUMI_OPTION_CONFIG_FILE, "/c/Pulumi.region1.yaml");
+    const env = pulumiEnv({ backendDir: "/b", home: "/h", projectFolder: "/c" });
+    assert.equal(env.PULUMI_OPTION_CWD, "/c");
   });
 });
 
