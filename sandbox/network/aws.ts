@@ -61,13 +61,13 @@ export function hasCode(error: unknown, code: string): boolean {
 
 /** The region's VPC (the one with the world's address range), and all subnets and security groups. */
 export async function readVpcFacts(region: WorldRegion, ec2: EC2Client): Promise<VpcFacts> {
-  const vpcs = await ec2.send(new DescribeVpcsCommand({ Filters: [{ Name: "cidr", Values: [region.vpcCidr] }] }));
-  const vpcId = vpcs.Vpcs?.[0]?.VpcId;
-  if (!vpcId) throw new Error(`${region.awsRegion} has no VPC with the address range ${region.vpcCidr}`);
-  const [subnets, groups] = await Promise.all([
+  const [vpcs, subnets, groups] = await Promise.all([
+    ec2.send(new DescribeVpcsCommand({ Filters: [{ Name: "cidr", Values: [region.vpcCidr] }] })),
     ec2.send(new DescribeSubnetsCommand({})),
     ec2.send(new DescribeSecurityGroupsCommand({})),
   ]);
+  const vpcId = vpcs.Vpcs?.[0]?.VpcId;
+  if (!vpcId) throw new Error(`${region.awsRegion} has no VPC with the address range ${region.vpcCidr}`);
   return {
     vpcId,
     subnets: (subnets.Subnets ?? []).map((s) => ({

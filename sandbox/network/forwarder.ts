@@ -141,14 +141,14 @@ export class Forwarder {
         counters.bytesOut += bytes;
       });
     });
-    upstream.on("close", () => {
+    upstream.on("close", (failed: boolean) => {
       // A stream that ended in order closes its peer by itself once its last bytes are there.
-      if (!upstream.readableEnded || !connected) breakOff(client);
+      if (failed || !upstream.readableEnded || !connected) breakOff(client);
     });
-    client.on("close", () => {
+    client.on("close", (failed: boolean) => {
       counters.open--;
       this.connections.delete(client);
-      if (!client.readableEnded) breakOff(upstream);
+      if (failed || !client.readableEnded) breakOff(upstream);
     });
     client.setTimeout(idleTimeoutMs, () => {
       client.resetAndDestroy();

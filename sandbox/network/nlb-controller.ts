@@ -189,8 +189,9 @@ export class NlbController {
       await this.patchFinalizers(service, [...(service.metadata!.finalizers ?? []), finalizer]);
     }
     let facts: VpcFacts;
+    let owned: Owned;
     try {
-      facts = await readVpcFacts(this.options.region, this.options.aws.ec2);
+      [facts, owned] = await Promise.all([readVpcFacts(this.options.region, this.options.aws.ec2), this.owned(key)]);
     } catch (error) {
       return this.fail(subject, "FailedBuildModel", "build", awsMessage(error));
     }
@@ -209,7 +210,7 @@ export class NlbController {
     let changes: string[];
     let hostname: string;
     try {
-      ({ changes, hostname } = await this.deploy(service, plan, facts, subnets.subnets, groups.ids));
+      ({ changes, hostname } = await this.deploy(service, plan, facts, owned, subnets.subnets, groups.ids));
     } catch (error) {
       return this.fail(subject, "FailedDeployModel", "deploy", awsMessage(error));
     } finally {
@@ -288,13 +289,13 @@ export class NlbController {
     service: V1Service,
     plan: LoadBalancerPlan,
     facts: VpcFacts,
+    owned: Owned,
     subnets: ZonedSubnet[],
     givenGroups: string[],
   ): Promise<{ hostname: string; changes: string[] }> {
     const { elb } = this.options.aws;
     const key = keyOf(service);
     const changes: string[] = [];
-    const owned = await this.owned(key);
     const managedGroup = facts.securityGroups.find(
       (g) => g.tags[clusterTag] === this.options.region.eksClusterName && g.tags[stackTag] === key,
     );

@@ -202,10 +202,18 @@ export class VolumeProvisioner {
   }
 
   private async removeFinalizer(volume: V1PersistentVolume): Promise<void> {
-    const finalizers = (volume.metadata!.finalizers ?? []).filter((f) => f !== volumeFinalizer);
+    const { name } = volume.metadata!;
+    // Read anew: the API server refuses a list with a finalizer that another controller has removed in between.
+    const now = await this.core.readPersistentVolume({ name: name! }).catch((error) => {
+      if (hasStatus(error, 404)) return undefined;
+      throw error;
+    });
+    if (!now?.metadata?.finalizers?.includes(volumeFinalizer)) return;
+    const finalizers = now.metadata.finalizers.filter((f) => f !== volumeFinalizer);
+    const { resourceVersion } = now.metadata;
     await this.core
       .patchPersistentVolume(
-        { name: volume.metadata!.name!, body: { metadata: { finalizers } } },
+        { name: name!, body: { metadata: { finalizers, resourceVersion } } },
         setHeaderOptions("Content-Type", PatchStrategy.MergePatch),
       )
       .catch((error) => {

@@ -26,18 +26,13 @@ function once(socket: Socket, event: string, timeoutMs: number): Promise<unknown
 }
 
 const operations: Record<string, (order: Order) => Promise<unknown>> = {
-  /** Echoes on a port, after a line with the name of this pod; or swallows everything when `sink` is set. */
+  /** Echoes on a port, after a line with the name of this pod. */
   serve: (order) =>
     new Promise((resolve, reject) => {
       const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
         socket.on("error", () => {});
-        if (order.sink) {
-          socket.resume();
-          socket.on("end", () => socket.end("done"));
-        } else {
-          socket.write(`${order.name}\n`);
-          socket.pipe(socket);
-        }
+        socket.write(`${order.name}\n`);
+        socket.pipe(socket);
       });
       server.on("error", reject);
       server.listen(order.port as number, "0.0.0.0", () => resolve({}));
@@ -85,19 +80,6 @@ const operations: Record<string, (order: Order) => Promise<unknown>> = {
     open.get(order.name as string)?.destroy();
     open.delete(order.name as string);
     return {};
-  },
-  /** Sends many bytes to a sink; answers how long it took until all had been taken. */
-  async pour(order) {
-    const socket = connect({ host: order.host as string, port: order.port as number, noDelay: true });
-    await once(socket, "connect", 3000);
-    const piece = Buffer.alloc(256 * 1024, 7);
-    const start = performance.now();
-    for (let left = order.mib as number; left > 0; left -= 0.25) {
-      if (!socket.write(piece)) await new Promise((resolve) => socket.once("drain", resolve));
-    }
-    socket.end();
-    await once(socket, "data", 60_000);
-    return { ms: performance.now() - start };
   },
   /** Median of many round trips of a few bytes on one connection, in milliseconds. */
   async roundTrips(order) {

@@ -491,12 +491,25 @@ describe("a load balancer", () => {
 
   test("figures: added latency, throughput, many connections", async (context) => {
     const [host] = r1.zones[0]!.loadBalancerIps;
-    const around = await other0.do<{ medianMs: number }>("roundTrips", { host, port: 5122, count: 2000 });
-    await pod0.do("serve", { port: 5123, name: "sink", sink: true });
+    const measure = async (to: string) => {
+      const around = await pod0.do<{ medianMs: number }>("roundTrips", { host: to, port: 5122, count: 2000 });
+      await pod0.do("open", { name: "bulk", host: to, port: 5122 });
+      const mib = 64;
+      const bulk = await pod0.do<{ ms: number; same: boolean }>("echo", { name: "bulk", bytes: mib * 2 ** 20 });
+      assert.ok(bulk.same);
+      await pod0.do("close", { name: "bulk" });
+      return `round trip ${around.medianMs.toFixed(3)} ms, echo of ${mib} MiB at ${((mib * 1000) / bulk.ms).toFixed(0)} MiB/s`;
+    };
+    context.diagnostic(`to the pod itself: ${await measure(pod0.ip)}`);
+    context.diagnostic(`through its load balancer: ${await measure(host)}`);
     const crowd = await other0.do<{ ms: number }>("crowd", { host, port: 5122, count: 500 });
-    context.diagnostic(`round trip through a load balancer: ${around.medianMs.toFixed(3)} ms`);
     context.diagnostic(`500 connections at once: ${crowd.ms.toFixed(0)} ms`);
+    await eventually("all connections are accounted for", async () => {
+      const lb = (await networkControl.status()).loadBalancers.find((b) => b.name === "restate-region1-0")!;
+      return lb.traffic.open < 20 && lb.traffic.bytesIn > 64 * 2 ** 20;
+    });
   });
+
   test("ends its pods", () => {
     pod0.end();
     other0.end();
