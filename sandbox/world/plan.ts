@@ -72,9 +72,21 @@ export function stopOrder(items: readonly Item[]): string[][] {
   return levels(items).levels.reverse();
 }
 
-/** Names in `after` that are not yet up: what an item waits for. */
-export function waitsFor(item: Item, isUp: (name: string) => boolean): string[] {
-  return (item.after ?? []).filter((name) => !isUp(name));
+/**
+ * What an item waits for: everything that it comes after, directly or not, and that is not up. A part can be up while
+ * one that it came after has ended since.
+ */
+export function waitsFor(item: Item, all: ReadonlyMap<string, Item>, isUp: (name: string) => boolean): string[] {
+  const seen = new Set<string>();
+  const visit = (names: readonly string[]): void => {
+    for (const name of names) {
+      if (seen.has(name)) continue;
+      seen.add(name);
+      visit(all.get(name)?.after ?? []);
+    }
+  };
+  visit(item.after ?? []);
+  return [...seen].filter((name) => !isUp(name));
 }
 
 /** Everything that comes after any of `names`, directly or not. */

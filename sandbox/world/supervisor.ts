@@ -198,7 +198,7 @@ export class Supervisor {
         const status: ItemStatus = { name: item.name, kind: part ? "part" : "step", group, state };
         if (pid !== undefined && running.includes(entry.state)) status.pid = pid;
         Object.assign(status, { startedAt, readyAt, endedAt, ended });
-        if (state === "waiting") status.waitsFor = waitsFor(item, (name) => this.isUp(name));
+        if (state === "waiting") status.waitsFor = this.waitsFor(item);
         if (state === "starting") status.notReady = notReady;
         if (part) status.log = this.logPath(item.name);
         if (part && (state === "dead" || state === "starting")) status.tail = tailOf(this.logPath(item.name), 15);
@@ -236,6 +236,11 @@ export class Supervisor {
     return state !== undefined && up.includes(state);
   }
 
+  private waitsFor(item: Item): string[] {
+    const items = new Map([...this.entries.values()].map((e) => [e.item.name, e.item]));
+    return waitsFor(item, items, (name) => this.isUp(name));
+  }
+
   private isFrozen(entry: Entry): boolean {
     return entry.pid !== undefined && running.includes(entry.state) && processEntry(entry.pid)?.state === "T";
   }
@@ -253,7 +258,7 @@ export class Supervisor {
     if (this.stopping) return;
     for (const entry of this.entries.values()) {
       if (entry.state !== "waiting") continue;
-      if (waitsFor(entry.item, (name) => this.isUp(name)).length > 0) continue;
+      if (this.waitsFor(entry.item).length > 0) continue;
       if (this.boundTo(entry.item.name).some((bound) => running.includes(bound.state))) continue;
       if (isPart(entry.item)) this.launch(entry, entry.item);
       else void this.perform(entry, entry.item);
