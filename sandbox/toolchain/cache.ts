@@ -42,6 +42,7 @@ export interface EntryRecipe extends EntryId {
 
 const manifestName = ".complete.json";
 const lockDir = "locks";
+const temporaryPrefix = ".toolchain-tmp-";
 const day = 24 * 60 * 60 * 1000;
 
 /** Entries that nobody used for so long are removed. */
@@ -122,7 +123,7 @@ async function makeEntry(
   root: string,
   detail: (text: string) => void,
 ): Promise<string> {
-  const work = mkdtempSync(join(root, ".tmp-"));
+  const work = mkdtempSync(join(root, temporaryPrefix));
   try {
     const folder = join(work, "new");
     mkdirSync(folder);
@@ -139,20 +140,24 @@ async function makeEntry(
   }
 }
 
-/** Removes entries that nobody used for {@link unusedDays} days, and what interrupted runs left behind. */
+/**
+ * Removes entries that nobody used for {@link unusedDays} days, and what interrupted runs left behind a day ago; nothing
+ * else, for the folder may hold more. Returns the names of what was removed.
+ */
 export async function pruneCache(now = Date.now(), root = cacheDir): Promise<string[]> {
   if (!existsSync(root)) return [];
   const removed: string[] = [];
   for (const name of readdirSync(root)) {
     const folder = join(root, name);
-    if (name === lockDir || !statSync(folder).isDirectory()) continue;
-    const limit = name.startsWith(".tmp-") ? day : unusedDays * day;
+    const isTemporary = name.startsWith(temporaryPrefix);
+    if (!isTemporary && !/-[0-9a-f]{16}-/.test(name)) continue;
+    const limit = isTemporary ? day : unusedDays * day;
     if (now - lastUse(folder) < limit) continue;
     // Whoever makes or replaces the entry has its lock.
     const release = await tryLock(join(root, lockDir, name));
     if (!release) continue;
     try {
-      const away = mkdtempSync(join(root, ".tmp-"));
+      const away = mkdtempSync(join(root, temporaryPrefix));
       renameSync(folder, join(away, "old"));
       rmSync(away, { recursive: true, force: true });
       removed.push(name);

@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -14,7 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -33,6 +34,7 @@ import { ensureEntry, findEntry, pruneCache } from "../../sandbox/toolchain/cach
 import { runCommand } from "../../sandbox/toolchain/command";
 import { lock, tryLock } from "../../sandbox/toolchain/lock";
 import { bundleProgram } from "../../sandbox/toolchain/pulumi";
+import { npmVersion } from "../../sandbox/toolchain/recipes";
 import { projectDir } from "../../sandbox/world/paths";
 import { fakeTool } from "./toolchain-fake";
 
@@ -96,7 +98,9 @@ describe("the tool cache", () => {
     const secondEnd = ended(second.child);
     await until("the second process waits", () => second.said().includes("waiting"));
     assert.equal(findEntry(fakeTool(root), undefined, root), undefined);
+    const firstEnd = ended(first.child);
     first.child.kill("SIGKILL");
+    await firstEnd;
     rmSync(join(root, "hold"));
     assert.equal(await secondEnd, 0, second.said());
     assert.equal(readFileSync(join(root, "made.log"), "utf8"), `${first.child.pid}\n${second.child.pid}\n`);
@@ -153,11 +157,16 @@ describe("the tool cache", () => {
     const release = await lock(join(root, "locks", "fake-0123456789abcdef-test"), () => assert.fail("must be free"));
     assert.deepEqual(await pruneCache(Date.now(), root), [], "locked");
     await release();
-    mkdirSync(join(root, ".tmp-left"));
-    const before = new Date(Date.now() - 2 * day);
-    utimesSync(join(root, ".tmp-left"), before, before);
-    assert.deepEqual((await pruneCache(Date.now(), root)).sort(), [".tmp-left", "fake-0123456789abcdef-test"]);
-    assert.deepEqual(visible(root), []);
+    mkdirSync(join(root, ".toolchain-tmp-left"));
+    mkdirSync(join(root, "somebody's"));
+    const before = new Date(Date.now() - 100 * day);
+    utimesSync(join(root, "somebody's"), before, before);
+    utimesSync(join(root, ".toolchain-tmp-left"), before, before);
+    assert.deepEqual((await pruneCache(Date.now(), root)).sort(), [
+      ".toolchain-tmp-left",
+      "fake-0123456789abcdef-test",
+    ]);
+    assert.deepEqual(visible(root), ["somebody's"]);
   });
 
   it("gives a lock to one at a time", async () => {
@@ -199,6 +208,112 @@ describe("Restate", () => {
       assert.match(await runCommand([files["/usr/local/bin/restatectl"] ?? "", "--version"]), /1\.7\.1[02]/);
     }
     await assert.rejects(ensureRestate("1.0.0", noProgress), /the sandbox has no Restate 1\.0\.0/);
+  });
+});
+
+describe("an official Pulumi on PATH", () => {
+  before(() => ensureToolchain(["kubernetes-plugin"], streamProgress()));
+
+  const bin = join(folder, "official");
+  const userHome = join(folder, "user");
+  const installed = (home: string, name: string, version: string) => {
+    const plugin = join(home, "plugins", `resource-${name}-v${version}`, `pulumi-resource-${name}`);
+    mkdirSync(dirname(plugin), { recursive: true });
+    writeFileSync(plugin, "");
+    return plugin;
+  };
+
+  /** Puts a program that plays the official engine on PATH; `install` is what `pulumi plugin install` does. */
+  function playEngine(version: string, install: string): void {
+    mkdirSync(bin, { recursive: true });
+    const plugin = '"$PULUMI_HOME/plugins/resource-$4-v$5"';
+    const script = ["#!/bin/sh", `if [ "$1" = version ]; then echo v${version}; exit; fi`, `plugin=${plugin}`, install];
+    writeFileSync(join(bin, "pulumi"), script.join("\n"), { mode: 0o755 });
+    writeFileSync(join(bin, "pulumi-language-nodejs"), "", { mode: 0o755 });
+  }
+
+  /** Runs the toolchain's command line with that engine and a cache of its own. */
+  function toolchain(
+    cache: string,
+    mode: string,
+    ...args: string[]
+  ): Promise<{ code: number; out: string; err: string }> {
+    const env = {
+      ...process.env,
+      PATH: `${bin}:${process.env.PATH}`,
+      HOME: userHome,
+      RESTATE_SANDBOX_CACHE: cache,
+      RESTATE_SANDBOX_DIR: join(cache, "sandbox"),
+      RESTATE_SANDBOX_PULUMI: mode,
+    };
+    delete (env as NodeJS.ProcessEnv).PULUMI_HOME;
+    return new Promise((resolve) => {
+      const command = ["--import", "tsx", join(projectDir, "sandbox/toolchain/main.ts"), ...args];
+      execFile(process.execPath, command, { cwd: projectDir, env }, (error, out, err) => {
+        resolve({ code: error ? Number(error.code ?? -1) : 0, out, err });
+      });
+    });
+  }
+
+  const succeed = 'mkdir -p "$plugin" && touch "$plugin/pulumi-resource-$4" && echo "$4 $5" >> "$PULUMI_HOME/asked"';
+  const fail = 'mkdir -p "$PULUMI_HOME" && echo "$4 $5" >> "$PULUMI_HOME/asked"; echo no network >&2; exit 1';
+
+  it("is used with its plugins, those of the user first, and nothing is built", async () => {
+    const cache = mkdtempSync(join(folder, "cache-"));
+    const random = installed(join(userHome, ".pulumi"), "random", npmVersion("@pulumi/random"));
+    playEngine("3.300.0", succeed);
+    const ensured = await toolchain(cache, "", "ensure", "pulumi", "kubernetes-plugin");
+    assert.equal(ensured.code, 0, ensured.err);
+    assert.doesNotMatch(ensured.err, /building/);
+    const home = join(cache, "pulumi-home");
+    const versions = (name: string) => `${name} ${npmVersion(`@pulumi/${name}`)}`;
+    assert.equal(readFileSync(join(home, "asked"), "utf8"), `${versions("kubernetes")}\n${versions("aws")}\n`);
+    const { out } = await toolchain(cache, "official", "--json", "list");
+    const rows: { tool: string; version: string; source: string; path: string }[] = JSON.parse(out);
+    const row = (tool: string) => rows.find((candidate) => candidate.tool === tool);
+    assert.deepEqual(row("pulumi"), {
+      tool: "pulumi",
+      version: "3.300.0",
+      source: "official",
+      path: join(bin, "pulumi"),
+    });
+    assert.deepEqual([row("aws-plugin")?.source, row("kubernetes-plugin")?.source], ["official", "official"]);
+    assert.equal(row("random-plugin")?.path, random);
+    const target = join(cache, "target");
+    const made = await toolchain(cache, "", "home", target);
+    assert.equal(made.code, 0, made.err);
+    assert.deepEqual(
+      readdirSync(join(target, "plugins")).sort(),
+      ["kubernetes", "aws", "random"].map((name) => `resource-${name}-v${npmVersion(`@pulumi/${name}`)}`).sort(),
+    );
+    const link = `resource-random-v${npmVersion("@pulumi/random")}/pulumi-resource-random`;
+    assert.equal(readlinkSync(join(target, "plugins", link)), random);
+    assert.equal(existsSync(join(cache, "sandbox/bin/pulumi")), false, "it is on PATH already");
+    rmSync(userHome, { recursive: true });
+  });
+
+  it("is used with the sandbox's own plugins where it cannot install any, and is not asked again soon", async () => {
+    const cache = mkdtempSync(join(folder, "cache-"));
+    playEngine("3.300.0", fail);
+    // The built Kubernetes plugin is in the user's cache already; here only its entry is of interest.
+    symlinkSync(dirname(toolPath("kubernetes-plugin")), join(cache, basename(dirname(toolPath("kubernetes-plugin")))));
+    for (const expected of [/the sandbox's own are used instead/, /^$/]) {
+      const ensured = await toolchain(cache, "", "ensure", "pulumi", "kubernetes-plugin");
+      assert.equal(ensured.code, 0, ensured.err);
+      assert.match(ensured.err, expected);
+      assert.equal(readFileSync(join(cache, "pulumi-home/asked"), "utf8").split("\n").length, 2);
+    }
+    const forced = await toolchain(cache, "official", "ensure", "kubernetes-plugin");
+    assert.equal(forced.code, 1);
+    assert.match(forced.err, /plugin install resource kubernetes .*\n {4}no network/);
+  });
+
+  it("is not used when it is too old", async () => {
+    const cache = mkdtempSync(join(folder, "cache-"));
+    playEngine("3.100.0", fail);
+    const { code, err } = await toolchain(cache, "official", "ensure", "pulumi");
+    assert.equal(code, 1);
+    assert.match(err, /pulumi 3\.100\.0 on PATH is older than 3\.256\.0: install Pulumi 3\.256\.0 or newer/);
   });
 });
 
