@@ -216,55 +216,48 @@ describe("a resource of every type", { concurrency: false }, () => {
     stack.program = everything();
   });
 
-  const updates: [string, Partial<typeof defaults>, string[]][] = [
-    [
-      "tags",
-      { tags: { team: "b", "cost/center": "7" } },
-      ["bucket", "role", "oidc"].map((name) => `update ${name}: tags.team, tags["cost/center"]`),
-    ],
-    ["encryption", { keyEnabled: false }, ["update encryption: rules[0].bucketKeyEnabled"]],
-    ["public access block", { block: false }, ["update block: blockPublicAcls"]],
-    ["ownership", { ownership: "ObjectWriter" }, ["update ownership: rule.objectOwnership"]],
-    ["bucket policy", { sid: "Other" }, ["update policy: policy"]],
-    [
-      "lifecycle",
-      { days: 5, expiration: { expiredObjectDeleteMarker: true } },
-      ["update lifecycle: rules[0].expiration, rules[0].noncurrentVersionExpiration.noncurrentDays"],
-    ],
-    [
-      "replication",
-      { deleteMarkers: "Disabled", time: { status: "Enabled", time: { minutes: 15 } } },
-      [
-        "update replication: rules[0].deleteMarkerReplication.status, " +
-          "rules[0].destination.metrics.eventThreshold, rules[0].destination.replicationTime",
-      ],
-    ],
-    [
-      "role",
-      { trust: trust("pods.eks.amazonaws.com"), description: "second", boundary: "arn:aws:iam::aws:policy/ReadOnly" },
-      ["update role: assumeRolePolicy, description, permissionsBoundary"],
-    ],
-    ["role policy", { action: "s3:PutObject" }, ["update rolePolicy: policy"]],
-    ["OIDC provider", { thumbprint: "a".repeat(40) }, ["update oidc: thumbprintLists[0]"]],
-    ["pod identity association", { associated: "two" }, ["update association: roleArn"]],
-  ];
-  const applied: Partial<typeof defaults> = {};
-  for (const [name, changes, expected] of updates)
-    test(`an update of the ${name} is shown property by property, made, and then at rest`, async () => {
-      Object.assign(applied, changes);
-      stack.program = everything(applied);
-      assert.deepEqual(told(await stack.preview()).sort(), [...expected].sort());
-      assert.deepEqual(
-        (await stack.up()).steps.map(({ op }) => op),
-        expected.map(() => "update"),
-      );
-      assert.deepEqual(told(await stack.refresh()), []);
-      assert.deepEqual(told(await stack.preview()), []);
+  test("updates are shown property by property, made, and then at rest; and so is the way back", async () => {
+    stack.program = everything({
+      tags: { team: "b", "cost/center": "7" },
+      keyEnabled: false,
+      block: false,
+      ownership: "ObjectWriter",
+      sid: "Other",
+      days: 5,
+      expiration: { expiredObjectDeleteMarker: true },
+      deleteMarkers: "Disabled",
+      time: { status: "Enabled", time: { minutes: 15 } },
+      trust: trust("pods.eks.amazonaws.com"),
+      description: "second",
+      boundary: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+      action: "s3:PutObject",
+      thumbprint: "a".repeat(40),
+      associated: "two",
     });
-
-  test("and all of it back", async () => {
+    const expected = [
+      "association: roleArn",
+      "block: blockPublicAcls",
+      'bucket: tags.team, tags["cost/center"]',
+      "encryption: rules[0].bucketKeyEnabled",
+      "lifecycle: rules[0].expiration, rules[0].noncurrentVersionExpiration.noncurrentDays",
+      'oidc: tags.team, tags["cost/center"], thumbprintLists[0]',
+      "ownership: rule.objectOwnership",
+      "policy: policy",
+      "replication: rules[0].deleteMarkerReplication.status, " +
+        "rules[0].destination.metrics.eventThreshold, rules[0].destination.replicationTime",
+      'role: assumeRolePolicy, description, permissionsBoundary, tags.team, tags["cost/center"]',
+      "rolePolicy: policy",
+    ].map((line) => `update ${line}`);
+    assert.deepEqual(told(await stack.preview()).sort(), expected);
+    const made = await stack.up();
+    assert.deepEqual(
+      made.steps.map(({ op }) => op),
+      expected.map(() => "update"),
+    );
+    assert.deepEqual(told(await stack.refresh()), []);
+    assert.deepEqual(told(await stack.preview()), []);
     stack.program = everything();
-    await stack.up();
+    assert.equal((await stack.up()).steps.length, expected.length);
     assert.deepEqual(told(await stack.refresh()), []);
     assert.deepEqual(told(await stack.preview()), []);
   });
@@ -376,33 +369,38 @@ describe("a resource of every type", { concurrency: false }, () => {
     assert.deepEqual(told(await stack.up()), []);
   });
 
+  const replaced: Partial<typeof defaults> = {
+    bucket: "plugins-other",
+    policyName: "renamed",
+    url: "https://oidc.eks.us-west-2.amazonaws.com/id/2",
+    namespace: "region2",
+  };
+
   test("what cannot be changed is replaced, with everything that hangs on it", async () => {
-    stack.program = everything({
-      bucket: "plugins-other",
-      path: "/two/",
-      policyName: "renamed",
-      url: "https://oidc.eks.us-west-2.amazonaws.com/id/2",
-      namespace: "region2",
-    });
+    stack.program = everything(replaced);
     const { steps } = await stack.preview();
-    const replaced = Object.fromEntries(
-      steps.filter(({ op }) => op === "replace").map(({ resource, diff }) => [resource.split(" ")[1], diff]),
-    );
-    const replaces = (name: string) =>
-      Object.keys(replaced[name] ?? {}).filter((path) => /replace/.test(replaced[name]![path]!));
+    const replaces = (name: string) => {
+      const step = steps.find(({ op, resource }) => op === "replace" && resource.endsWith(` ${name}`));
+      return Object.entries(step?.diff ?? {}).flatMap(([path, kind]) => (kind.endsWith("-replace") ? [path] : []));
+    };
     assert.deepEqual(replaces("bucket"), ["bucket"]);
-    assert.deepEqual(replaces("role"), ["path"]);
     assert.deepEqual(replaces("rolePolicy"), ["name"]);
     assert.deepEqual(replaces("oidc"), ["url"]);
     assert.deepEqual(replaces("association"), ["namespace"]);
     for (const name of ["versioning", "encryption", "block", "ownership", "policy", "lifecycle", "replication"])
-      assert.ok(replaces(name).includes("bucket"), name);
-    // The role keeps its name: the old one has to go first.
+      assert.deepEqual(replaces(name), ["bucket"], name);
+    await stack.up();
+    assert.deepEqual(told(await stack.refresh()), []);
+    assert.deepEqual(told(await stack.preview()), []);
+  });
+
+  test("a replaced resource that keeps its name is deleted first, with what hangs on it", async () => {
+    Object.assign(replaced, { path: "/two/" });
+    stack.program = everything(replaced);
     const start = world.seen.length;
     await stack.up();
-    const roles = world.writesSince(start).filter((operation) => /^(Create|Delete)Role$/.test(operation));
-    assert.deepEqual(roles, ["DeleteRole", "CreateRole"]);
-    assert.deepEqual(told(await stack.refresh()), []);
+    const calls = world.writesSince(start).filter((operation) => /Role/.test(operation));
+    assert.deepEqual(calls, ["DeleteRolePolicy", "DeleteRole", "CreateRole", "PutRolePolicy"]);
     assert.deepEqual(told(await stack.preview()), []);
   });
 
@@ -413,20 +411,13 @@ describe("a resource of every type", { concurrency: false }, () => {
     );
     ids.set("association", `main,${ids.get("association")}`);
     for (const name of ["target", "targetVersioning"]) ids.set(name, `${ids.get(name)}@us-east-1`);
-    const changed = {
-      bucket: "plugins-other",
-      path: "/two/",
-      policyName: "renamed",
-      url: "https://oidc.eks.us-west-2.amazonaws.com/id/2",
-      namespace: "region2",
-    };
     const importing = await world.stack("imports", async () => {
       pulumi.runtime.registerStackTransformation(({ name, props, opts }) => ({
         // The name that the other stack chose.
         props: name === "target" ? { ...props, bucket: ids.get("target")?.split("@")[0] } : props,
         opts: ids.has(name) && name !== "plugins-imports" ? { ...opts, import: ids.get(name)! } : opts,
       }));
-      return everything(changed)();
+      return everything(replaced)();
     });
     const start = world.seen.length;
     const imported = await importing.up();
@@ -455,4 +446,130 @@ describe("a resource of every type", { concurrency: false }, () => {
     assert.deepEqual(associations, []);
   });
 });
-void [CreateSubnetCommand, CreateVpcCommand, EC2Client, random];
+describe("beyond one resource", { concurrency: false }, () => {
+  test("functions, default tags, secrets and random values, though AWS throttles at first", async () => {
+    const ec2 = new EC2Client(world.client());
+    const { Vpc } = await ec2.send(new CreateVpcCommand({ CidrBlock: "10.9.0.0/16" }));
+    const made = await ec2.send(
+      new CreateSubnetCommand({
+        VpcId: Vpc?.VpcId,
+        CidrBlock: "10.9.1.0/24",
+        AvailabilityZone: "us-west-2b",
+        TagSpecifications: [{ ResourceType: "subnet", Tags: [{ Key: "use", Value: "nlb" }] }],
+      }),
+    );
+    const program = async () => {
+      const bucket = new aws.s3.Bucket("tagged", { tags: { mine: pulumi.secret("hidden-tag") }, forceDestroy: true });
+      const oidc = new aws.iam.OpenIdConnectProvider("oidc", {
+        url: "https://issuer.example.com",
+        clientIdLists: ["a"],
+      });
+      const subnets = await aws.ec2.getSubnets({ filters: [{ name: "vpc-id", values: [Vpc!.VpcId!] }] });
+      const password = new random.RandomPassword("password", { length: 20, special: false, minNumeric: 2 });
+      const id = new random.RandomId("id", { byteLength: 4, prefix: "p-", keepers: { a: "1" } });
+      const text = new random.RandomString("text", { length: 8, upper: false, special: false });
+      const cluster = await aws.eks.getCluster({ name: "main" });
+      return {
+        tags: pulumi.unsecret(bucket.tagsAll),
+        password: password.result,
+        id: { id: id.id, hex: id.hex, url: id.b64Url, std: id.b64Std, dec: id.dec },
+        text: text.result,
+        subnets: subnets.ids,
+        zone: (await aws.ec2.getSubnet({ tags: { use: "nlb" } })).availabilityZone,
+        cluster: cluster.arn,
+        caller: (await aws.getCallerIdentity()).accountId,
+        region: (await aws.getRegion()).region,
+        partition: (await aws.getPartition()).partition,
+        found: oidc.url.apply(async (url) => (await aws.iam.getOpenIdConnectProvider({ url: `https://${url}` })).url),
+      };
+    };
+    const settings = world.settings({
+      "aws:defaultTags": JSON.stringify({ tags: { project: "p", mine: "overridden" } }),
+    });
+    const stack = await world.stack("beyond", program, settings);
+    const start = Date.now();
+    let throttled = 0;
+    world.intercept = () => {
+      if (Date.now() - start > 5000) return undefined;
+      throttled++;
+      return {
+        status: 503,
+        body: "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
+      };
+    };
+    const { outputs } = await stack.up();
+    world.intercept = undefined;
+    assert.ok(throttled > 0);
+    assert.deepEqual(outputs.tags, { project: "p", mine: "hidden-tag" });
+    const id = outputs.id as Record<string, string>;
+    const bytes = Buffer.from(id.hex!.slice(2), "hex");
+    assert.equal(bytes.length, 4);
+    assert.deepEqual(id, {
+      id: bytes.toString("base64url"),
+      hex: `p-${bytes.toString("hex")}`,
+      url: `p-${bytes.toString("base64url")}`,
+      std: `p-${bytes.toString("base64")}`,
+      dec: `p-${bytes.readUInt32BE(0)}`,
+    });
+    assert.match(String(outputs.text), /^[a-z0-9]{8}$/);
+    assert.match(String(outputs.password), /^[A-Za-z0-9]{20}$/);
+    assert.deepEqual(outputs.subnets, [made.Subnet?.SubnetId]);
+    assert.equal(outputs.zone, "us-west-2b");
+    assert.match(String(outputs.cluster), /^arn:aws:eks:us-west-2:123456789012:cluster\/main$/);
+    assert.equal(outputs.caller, "123456789012");
+    assert.equal(outputs.region, "us-west-2");
+    assert.equal(outputs.partition, "aws");
+    assert.equal(outputs.found, "issuer.example.com");
+    const state = JSON.stringify((await stack.stack.exportStack()).deployment);
+    assert.ok(!state.includes(String(outputs.password)), "the password is in the state as plain text");
+    const tagged = JSON.parse(state).resources.find(({ urn }: { urn: string }) => urn.endsWith("::tagged"));
+    assert.ok(!JSON.stringify(tagged.inputs).includes("hidden-tag"));
+    assert.ok(!JSON.stringify(tagged.outputs.tags).includes("hidden-tag"));
+    assert.deepEqual(told(await stack.preview()), []);
+    assert.deepEqual(told(await stack.refresh()), []);
+    await stack.stack.setConfig("aws:defaultTags", { value: JSON.stringify({ tags: { project: "q" } }) });
+    assert.deepEqual(told(await stack.preview()).sort(), [
+      "update oidc: tagsAll.project",
+      "update tagged: tagsAll.project",
+    ]);
+    await stack.destroy();
+  });
+
+  test("a bucket that exists but is incomplete stays in the state; one that is not empty is not deleted", async () => {
+    const program = (forceDestroy: boolean) => async () => {
+      new aws.s3.Bucket("half", { bucket: "plugins-half", tags: { a: "b" }, forceDestroy });
+    };
+    const stack = await world.stack("half", program(false));
+    world.intercept = ({ method, url }) =>
+      method === "PUT" && url.includes("tagging")
+        ? { status: 403, body: "<Error><Code>AccessDenied</Code><Message>not yet</Message></Error>" }
+        : undefined;
+    const failed = await stack.failing((it) => it.up());
+    world.intercept = undefined;
+    assert.match(failed, /setting the tags of S3 Bucket \(plugins-half\): .*403, AccessDenied: not yet/);
+    const start = world.seen.length;
+    await stack.up();
+    assert.deepEqual(world.writesSince(start), ["PUT /plugins-half/?tagging="]);
+    await s3.send(new s3Sdk.PutObjectCommand({ Bucket: "plugins-half", Key: "a", Body: "1" }));
+    const full = await stack.failing((it) => it.destroy());
+    assert.match(full, /deleting S3 Bucket \(plugins-half\): .*409, BucketNotEmpty/);
+    stack.program = program(true);
+    assert.deepEqual(told(await stack.up()), ["update half: forceDestroy"]);
+    await stack.destroy();
+    const { Buckets = [] } = await s3.send(new s3Sdk.ListBucketsCommand({}));
+    assert.ok(!Buckets.some(({ Name }) => Name === "plugins-half"));
+  });
+
+  test("an unknown type, an unknown setting and a foreign account are refused by name", async () => {
+    const stack = await world.stack("refused", async () => {
+      new aws.sqs.Queue("queue", {});
+    });
+    const unknown = await stack.failing((it) => it.preview());
+    assert.match(unknown, /no resource type aws:sqs\/queue:Queue; it has .*aws:s3\/bucket:Bucket/);
+    assert.match(unknown, /pulumi plugin install resource aws v7\./);
+    await stack.stack.setConfig("aws:allowedAccountIds", { value: '["999999999999"]' });
+    assert.match(await stack.failing((it) => it.preview()), /AWS account ID not allowed: 123456789012/);
+    await stack.stack.setConfig("aws:httpProxy", { value: "http://127.0.0.1:1" });
+    assert.match(await stack.failing((it) => it.preview()), /does not know httpProxy/);
+  });
+});
