@@ -61,11 +61,12 @@ describe("order", () => {
   });
 
   test("what waits for what", () => {
-    assert.deepEqual(
-      waitsFor(item("c", ["a", "b"]), (name) => name === "a"),
-      ["b"],
-    );
     const items = [item("a"), item("b", ["a"]), item("c", ["b"]), item("d")];
+    const all = new Map(items.map((one) => [one.name, one]));
+    const waiting = (up: string[]): string[] => waitsFor(items[2]!, all, (name) => up.includes(name));
+    assert.deepEqual(waiting(["a", "b"]), []);
+    assert.deepEqual(waiting(["a"]), ["b"]);
+    assert.deepEqual(waiting(["b"]), ["a"], "b is up, but has outlived a");
     assert.deepEqual([...dependents(items, ["a"])], ["b", "c"]);
     assert.deepEqual([...dependents(items, ["d"])], []);
   });
