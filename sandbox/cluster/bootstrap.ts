@@ -4,7 +4,7 @@ import type { WorldRegion } from "../world/regions";
 import { kubeconfigPath } from "./keys";
 
 /** The objects; pure. */
-export function bootstrapObjects(): KubernetesObject[] {
+function bootstrapObjects(): KubernetesObject[] {
   const storageClass = {
     apiVersion: "storage.k8s.io/v1",
     kind: "StorageClass",

@@ -18,7 +18,7 @@ interface Certificate {
 }
 
 /** Everything that a cluster's folder of keys holds, as `sandbox-cluster pki` takes it. */
-export interface KeysSpec {
+interface KeysSpec {
   authorities: string[];
   keyPairs: string[];
   certificates: Certificate[];
@@ -40,13 +40,13 @@ export function apiServerUrl(region: WorldRegion): string {
 }
 
 /** First address of a range such as `172.20.1.0/24`: the cluster's own Service `kubernetes` has it. */
-export function firstAddress(cidr: string): string {
+function firstAddress(cidr: string): string {
   const bytes = cidr.split("/")[0]!.split(".").map(Number);
   return [...bytes.slice(0, 3), bytes[3]! + 1].join(".");
 }
 
 /** The keys and certificates that a region's cluster needs. Pure. */
-export function keysSpec(region: WorldRegion): KeysSpec {
+function keysSpec(region: WorldRegion): KeysSpec {
   const client = (name: string, commonName: string, ...organization: string[]): Certificate => ({
     name,
     authority: "ca",

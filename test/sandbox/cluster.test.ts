@@ -272,7 +272,7 @@ describe("the sandbox's clusters", { timeout: 600_000 }, () => {
 
   test("a program that fails is started again, later and later, and its last words are kept", async () => {
     world.apply(region1!, pod("crash", 'echo "attempt of $(hostname)"; echo dying > /dev/termination-log; exit 7'));
-    await eventually("it backs off", async () => status("crash")?.state?.waiting?.reason === "CrashLoopBackOff");
+    await eventually("it backs off", async () => status("crash")?.state?.waiting?.reason === "CrashLoopBackOff", 60);
     const last = status("crash")?.lastState?.terminated;
     assert.equal(last?.exitCode, 7);
     assert.equal(last?.reason, "Error");

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apiserver/pkg/server"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	typedv1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -78,11 +77,10 @@ type settings struct {
 func NewCommand() *cobra.Command {
 	var s settings
 	command := &cobra.Command{
-		Use:           "node",
-		Short:         "Runs a node: the kubelet and a container runtime",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: false,
+		Use:          "node",
+		Short:        "Runs a node: the kubelet and a container runtime",
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return s.run(command.Context())
 		},
@@ -313,9 +311,6 @@ func dialPatiently(ctx context.Context, network, address string) (net.Conn, erro
 }
 
 func (s *settings) run(ctx context.Context) error {
-	if ctx == nil {
-		ctx = server.SetupSignalContext()
-	}
 	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{
 		string(features.KubeletInUserNamespace): true,
 	}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -77,16 +78,18 @@ func (l *containerLog) copy(stream string, from io.Reader) error {
 		if full {
 			text = text[:len(text)-1]
 		}
+		ended := err != nil && !errors.Is(err, bufio.ErrBufferFull)
 		if full || len(text) > 0 {
 			// The last words of a program that ends without a new line are a full line too.
-			if err := l.write(stream, full || errors.Is(err, io.EOF), text); err != nil {
+			if err := l.write(stream, full || ended, text); err != nil {
 				return err
 			}
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+		// A terminal that is closed gives EIO.
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
+			return nil
+		}
+		if ended {
 			return err
 		}
 	}

@@ -56,7 +56,7 @@ func writeRecord(path string, record any) error {
 	return os.Rename(path+".new", path)
 }
 
-// readRecord tells whether there is a whole record; what a crash has left unfinished is not.
+// readRecord tells whether there is a whole record: what a crash has left unfinished counts for nothing.
 func readRecord(path string, record any) (bool, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -65,10 +65,7 @@ func readRecord(path string, record any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := json.Unmarshal(content, record); err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
-	}
-	return true, nil
+	return json.Unmarshal(content, record) == nil, nil
 }
 
 func (r *Runtime) saveSandbox(s *sandbox) error {
@@ -110,15 +107,16 @@ func (r *Runtime) restore() error {
 	}
 	for _, entry := range sandboxes {
 		path := filepath.Join(r.sandboxFolder(), entry.Name())
-		if filepath.Ext(path) != "" { // a record that was being written
+		var record sandboxRecord
+		found, err := readRecord(path, &record)
+		if err != nil {
+			return err
+		}
+		if !found || filepath.Ext(path) != "" { // the extension of one that was being written
 			if err := os.Remove(path); err != nil {
 				return err
 			}
 			continue
-		}
-		var record sandboxRecord
-		if _, err := readRecord(path, &record); err != nil {
-			return err
 		}
 		config := &runtimeapi.PodSandboxConfig{}
 		if err := proto.Unmarshal(record.Config, config); err != nil {

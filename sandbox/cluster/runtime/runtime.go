@@ -157,12 +157,10 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 		}
 		s.namespace, s.address = namespace, address
 	}
-	if config.LogDirectory != "" {
-		if err := os.MkdirAll(config.LogDirectory, 0o755); err != nil {
-			return "", err
+	if err := errors.Join(os.MkdirAll(config.LogDirectory, 0o755), r.saveSandbox(s)); err != nil {
+		if s.namespace != nil {
+			err = errors.Join(err, r.network.detach(s.namespace, s.address))
 		}
-	}
-	if err := r.saveSandbox(s); err != nil {
 		return "", err
 	}
 	r.mutex.Lock()
