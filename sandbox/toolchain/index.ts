@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ensureEntry, findEntry, pruneCache } from "./cache";
 import { CommandError } from "./command";
 import { findOnPath, outputOf } from "./host";
-import { requirePrerequisites } from "./prerequisites";
+import { checkPrerequisites, type Missing, requirePrerequisites } from "./prerequisites";
 import type { Progress } from "./progress";
 import {
   binDir,
@@ -28,7 +28,7 @@ import {
   toolNames,
 } from "./tools";
 
-export { checkPrerequisites, describeMissing, requirePrerequisites } from "./prerequisites";
+export { describeMissing, type Missing } from "./prerequisites";
 export { noProgress, type Progress, streamProgress } from "./progress";
 export { type PulumiEnvOptions, pulumiEnv } from "./pulumi";
 export { defaultRestate, type RestateVersion, restateVersions, type ToolName, toolNames } from "./tools";
@@ -84,16 +84,31 @@ function explain(title: string, error: unknown): Error {
   );
 }
 
-async function ensureSource(source: Source, progress: Progress): Promise<string> {
-  const found = findEntry(source);
-  if (found) return found;
-  requirePrerequisites([source.needs]);
+async function ensureSource(source: Source, progress: Progress): Promise<void> {
   const recipe = source.recipe();
   try {
-    return await ensureEntry(recipe, progress);
+    await ensureEntry(recipe, progress);
   } catch (error) {
     throw explain(recipe.title, error);
   }
+}
+
+/** The tools that are meant. */
+function namesOf(tools: readonly ToolName[] | "all"): readonly ToolName[] {
+  return tools === "all" ? toolNames.filter((name) => !onDemand.includes(name)) : tools;
+}
+
+/** The cache entries that are still to be made for tools. */
+function lackingSources(tools: readonly ToolName[] | "all"): Source[] {
+  return namesOf(tools)
+    .filter((tool) => !machineTool(tool))
+    .map((tool) => placeOf(tool).source)
+    .filter((source) => !findEntry(source));
+}
+
+/** All that is missing on this machine to run the sandbox, and to make the tools that are not there yet. */
+export function missingPrerequisites(tools: readonly ToolName[] | "all" = "all"): Missing[] {
+  return checkPrerequisites(["run", ...lackingSources(tools).map(({ needs }) => needs)]);
 }
 
 /**
@@ -101,17 +116,19 @@ async function ensureSource(source: Source, progress: Progress): Promise<string>
  * cache yet, one after the other. Two processes can do so at once: the second waits for the first.
  */
 export async function ensureToolchain(tools: readonly ToolName[] | "all", progress: Progress): Promise<void> {
-  const wanted = tools === "all" ? toolNames.filter((name) => !onDemand.includes(name)) : tools;
-  if (wanted.includes("kubernetes-plugin")) await installOfficialPlugins(progress);
-  for (const tool of wanted) {
-    if (!machineTool(tool)) await ensureSource(placeOf(tool).source, progress);
-  }
+  if (namesOf(tools).includes("kubernetes-plugin")) await installOfficialPlugins(progress);
+  const lacking = lackingSources(tools);
+  requirePrerequisites(lacking.map(({ needs }) => needs));
+  for (const source of lacking) await ensureSource(source, progress);
   await pruneCache();
 }
 
 /** Makes one version of Restate available. */
 export async function ensureRestate(version: string, progress: Progress): Promise<void> {
-  await ensureSource(restateSource(restateVersion(version)), progress);
+  const source = restateSource(restateVersion(version));
+  if (findEntry(source)) return;
+  requirePrerequisites([source.needs]);
+  await ensureSource(source, progress);
 }
 
 function restateVersion(version: string): RestateVersion {
@@ -199,7 +216,7 @@ const origins = { go: "built", npm: "npm", python: "PyPI" } as const;
 
 /** Asks a tool for its version. */
 function versionOf(tool: ToolName, path: string): string {
-  const first = (args: string[]) => outputOf(path, args)?.match(/\d+\.\d+[\w.+-]*/)?.[0] ?? "";
+  const first = (args: string[]) => outputOf(path, args)?.match(/\d+\.\d+[\w.-]*/)?.[0] ?? "";
   switch (tool) {
     case "kubernetes-plugin":
       return npmVersion("@pulumi/kubernetes");

@@ -4,10 +4,10 @@
  */
 import { parseArgs } from "node:util";
 import {
-  checkPrerequisites,
   describeMissing,
   describeToolchain,
   ensureToolchain,
+  missingPrerequisites,
   preparePulumiHome,
   streamProgress,
   type ToolName,
@@ -18,7 +18,7 @@ const usage = `usage: node --import tsx sandbox/toolchain/main.ts [--json] COMMA
   ensure [TOOL...]   build or install tools; all that every sandbox needs unless named
                      (${toolNames.join(", ")})
   list               which tools there are, in which version and from where
-  prerequisites      what is missing on this machine
+  prerequisites      what is missing on this machine, given what is built already
   home FOLDER        make a PULUMI_HOME`;
 
 async function main(): Promise<number> {
@@ -41,7 +41,7 @@ async function main(): Promise<number> {
       return 0;
     }
     case "prerequisites": {
-      const missing = checkPrerequisites(["run", "go", "npm", "python"]);
+      const missing = missingPrerequisites();
       print(missing, missing.length > 0 ? describeMissing(missing) : "nothing is missing");
       return missing.length > 0 ? 1 : 0;
     }

@@ -173,12 +173,13 @@ function tryNamespaces(): string | undefined {
 }
 
 /** All that is missing on this machine for what is needed. */
-export function checkPrerequisites(needs: readonly Need[] = ["run"]): Missing[] {
+export function checkPrerequisites(needs: readonly Need[]): Missing[] {
   return findMissing(inspectMachine(), needs);
 }
 
 /** Throws one error that names all that is missing. */
 export function requirePrerequisites(needs: readonly Need[]): void {
+  if (needs.length === 0) return;
   const missing = checkPrerequisites(needs);
   if (missing.length > 0) throw new Error(describeMissing(missing));
 }
