@@ -11,6 +11,7 @@
 #   TIMEOUT                seconds until this gives up, in all
 # Uses what the Restate image has: bash, coreutils, curl, jq, restatectl.
 set -euo pipefail
+: "${CLUSTER:?}" "${NODES:?}" "${LOG_REPLICATION:?}" "${PARTITION_REPLICATION:?}" "${PARTITIONS:?}" "${TIMEOUT:?}"
 
 say() { printf '%4ds  %s\n' "$SECONDS" "$*"; }
 fail() {
@@ -38,9 +39,11 @@ fault_of() {
       else "" end' <<<"$health" 2>/dev/null || printf 'gives an answer that is not that of a Restate node'
 }
 
-# Rows of a query as JSON; fails if the cluster gives none.
+# Rows of a query as JSON; fails if the cluster gives no list. (jq alone is content with an empty answer.)
 query() {
-  restatectl --address "$first" sql --json "$1" 2>/dev/null | jq -ce 'arrays' 2>/dev/null
+  local rows
+  rows=$(restatectl --address "$first" sql --json "$1" 2>/dev/null | jq -c 'arrays' 2>/dev/null) || return 1
+  [ -n "$rows" ] && printf '%s\n' "$rows"
 }
 
 wait_for_nodes() {
