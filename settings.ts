@@ -497,7 +497,7 @@ export interface SettingsContext {
 function remedyFor(key: Key): string {
   const { about } = fields[key] as { about: About };
   if (about.scope === "project") {
-    return `Set it for both stacks in Pulumi.yaml under config, e.g. ${projectName}:${key}: ${JSON.stringify(about.example)}`;
+    return `Set its default for both stacks in Pulumi.yaml, e.g. ${projectName}:${key}: { default: ${JSON.stringify(about.example)} }`;
   }
   if (typeof about.example === "object") {
     return `Set it in the stack's file, e.g. ${projectName}:${key}: ${JSON.stringify(about.example)}`;

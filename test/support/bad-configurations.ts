@@ -16,13 +16,13 @@ export interface BadConfiguration {
 
 /** What mends a setting unless a fault says otherwise, by setting. */
 export const usualRemedies: Record<string, string> = {
-  cluster: 'Set it for both stacks in Pulumi.yaml under config, e.g. restate:cluster: "restate"',
-  serving: 'Set it for both stacks in Pulumi.yaml under config, e.g. restate:serving: "both"',
-  home: 'Set it for both stacks in Pulumi.yaml under config, e.g. restate:home: "region1"',
-  replicas: "Set it for both stacks in Pulumi.yaml under config, e.g. restate:replicas: 3",
-  domain: 'Set it for both stacks in Pulumi.yaml under config, e.g. restate:domain: "restate.example.com"',
-  restateVersion: 'Set it for both stacks in Pulumi.yaml under config, e.g. restate:restateVersion: "1.7.12"',
-  partitions: "Set it for both stacks in Pulumi.yaml under config, e.g. restate:partitions: 24",
+  cluster: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:cluster: { default: "restate" }',
+  serving: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:serving: { default: "both" }',
+  home: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:home: { default: "region1" }',
+  replicas: "Set its default for both stacks in Pulumi.yaml, e.g. restate:replicas: { default: 3 }",
+  domain: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:domain: { default: "restate.example.com" }',
+  restateVersion: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:restateVersion: { default: "1.7.12" }',
+  partitions: "Set its default for both stacks in Pulumi.yaml, e.g. restate:partitions: { default: 24 }",
   region: "pulumi config set restate:region region1",
   peer: "pulumi config set restate:peer region2",
   forgetPeer: "pulumi config set restate:forgetPeer region2",
