@@ -164,7 +164,8 @@ export function control<T>(
   options: { timeout?: number } = {},
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const fail = (error: Error): void => reject(new UnreachableError(`the sandbox does not answer: ${error.message}`));
+    const fail = (error: Error): void =>
+      reject(new UnreachableError(`the sandbox does not answer: ${error.message}. Next: npm run sandbox -- up`));
     let socket: string;
     try {
       socket = socketPath(controlSocket);
@@ -172,7 +173,7 @@ export function control<T>(
       fail(error as Error);
       return;
     }
-    const message = request({ socketPath: socket, method, path, timeout: options.timeout ?? 10_000 }, (response) => {
+    const message = request({ socketPath: socket, method, path, timeout: options.timeout ?? 60_000 }, (response) => {
       readAll(response).then((text) => {
         const answer = text.trim() ? JSON.parse(text) : undefined;
         if (response.statusCode === 200) resolve(answer as T);

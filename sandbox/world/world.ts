@@ -1,7 +1,7 @@
 /** The host's side of the sandbox's world: starts it, finds it again, talks to it, stops it. */
-import { spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   control,
@@ -15,7 +15,7 @@ import { lock, readJson, writeAtomically } from "./files";
 import { cacheDir, logDir, projectDir, runDir, sandboxDir, stateDir } from "./paths";
 import { hostPids, identify, isAlive, type ProcessIdentity, processTable } from "./processes";
 import { programCommand, programFile, programs } from "./programs";
-import { type ItemStatus, tailOf } from "./supervisor";
+import { type ItemStatus, rotateLog, tailOf } from "./supervisor";
 
 /** Who was started by the last `up`, as the host sees it. */
 interface Started {
@@ -78,14 +78,7 @@ export async function startWorld(options: WorldUpOptions): Promise<WorldUp> {
 
 async function startSupervisor(options: WorldUpOptions, deadline: number): Promise<void> {
   const old = readStarted();
-  if (old && isAlive(old.namespaces)) {
-    try {
-      await worldStatus({}, { timeout: 5_000 });
-      return;
-    } catch (error) {
-      if (!(error instanceof UnreachableError)) throw error;
-    }
-  }
+  if (old && isAlive(old.namespaces) && (await answersInTime(old.namespaces.pid))) return;
   if (old) {
     options.progress?.phase("clearing away what an earlier run left");
     await endAll(old);
@@ -95,6 +88,7 @@ async function startSupervisor(options: WorldUpOptions, deadline: number): Promi
   for (const folder of [sandboxDir, runDir, stateDir, logDir, join(stateDir, "home")]) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   }
+  rotateLog(join(logDir, "supervisor.log"), 1024 * 1024);
   const log = openSync(join(logDir, "supervisor.log"), "a", 0o600);
   const child = spawn(
     "unshare",
@@ -144,6 +138,36 @@ async function startSupervisor(options: WorldUpOptions, deadline: number): Promi
     if (Date.now() > deadline)
       throw new WorldError("the supervisor did not answer in time: see `npm run sandbox -- logs supervisor`");
     await sleep(20);
+  }
+}
+
+/** Whether the supervisor answers: one that is frozen never will, one on a busy machine may take its time. */
+async function answersInTime(namespaces: number): Promise<boolean> {
+  const patience = Date.now() + 30_000;
+  while (Date.now() < patience) {
+    try {
+      await worldStatus({}, { timeout: 3_000 });
+      return true;
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error;
+    }
+    const table = processTable();
+    const first = table.filter((entry) => entry.parent === namespaces);
+    const second = table.filter((entry) => first.some(({ pid }) => pid === entry.parent));
+    // The supervisor is the first process inside, or the child of the one that reaps orphans.
+    const supervisor = second.some((entry) => entry.state === "T" && isSupervisor(entry.pid));
+    if (supervisor || first.length === 0 || first.some((entry) => entry.state === "T")) return false;
+    await sleep(100);
+  }
+  return false;
+}
+
+function isSupervisor(pid: number): boolean {
+  try {
+    const name = basename(programFile(programs.supervisor));
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(name);
+  } catch {
+    return false;
   }
 }
 
@@ -236,9 +260,15 @@ export async function stopWorld(
   return runs;
 }
 
-/** Removes a folder with all in it, also what its owner may not write to. */
+/** Removes a folder with all in it, also folders that their owner may not write to, as volumes can hold them. */
 function removeAll(path: string): void {
-  rmSync(path, { recursive: true, force: true, maxRetries: 3 });
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    if (!["EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    spawnSync("chmod", ["-R", "u+rwX", path]);
+    rmSync(path, { recursive: true, force: true });
+  }
 }
 
 function isAliveOr(identity: ProcessIdentity | undefined): boolean {
