@@ -51,6 +51,7 @@ interface KernelRule {
 /** Makes the kernel drop exactly what these rules say. */
 export async function setDropRules(wanted: DropRule[]): Promise<void> {
   const rules = JSON.parse((await ip("-j", "-4", "rule", "show")) || "[]") as KernelRule[];
+  if (wanted.length === 0 && !rules.some((rule) => rule.priority === dropPriority)) return;
   if (!rules.some((rule) => rule.priority === localPriority)) {
     await ip("-4", "rule", "add", "priority", String(localPriority), "lookup", "local");
   }

@@ -187,7 +187,7 @@ before(
       });
     }
   },
-  { timeout: 120_000 },
+  { timeout: 240_000 },
 );
 
 after(async () => {
@@ -290,33 +290,45 @@ describe("a load balancer", () => {
   test("delays bytes between regions, and not within one", async () => {
     const [host] = r1.zones[0]!.loadBalancerIps;
     await networkControl.setLatency({ between: ["region1", "region2"], ms: 40 });
-    const far = await other0.do<{ ms: number; same: boolean }>("echo", { name: "a", bytes: 200_000 });
-    assert.ok(far.ms >= 80 && far.ms < 140, `${far.ms} ms`);
-    assert.ok(far.same);
-    const opening = await other0.do<{ ms: number }>("open", { name: "b", host, port: 5122 });
-    assert.ok(opening.ms >= 120 && opening.ms < 180, `${opening.ms} ms: a round trip, and the greeting's way`);
+    /** The quickest of several tries: a busy machine adds to some of them. */
+    const quickest = async (ask: () => Promise<{ ms: number }>) => {
+      let best = Number.POSITIVE_INFINITY;
+      for (let i = 0; i < 6; i++) best = Math.min(best, (await ask()).ms);
+      return best;
+    };
+    const echo = (pod: PodNet, name: string) => async () => {
+      const answer = await pod.do<{ ms: number; same: boolean }>("echo", { name, bytes: 20_000 });
+      assert.ok(answer.same);
+      return answer;
+    };
+    const far = await quickest(echo(other0, "a"));
+    assert.ok(far >= 80 && far < 120, `${far} ms`);
+    const opening = await quickest(() => other0.do<{ ms: number }>("open", { name: "a2", host, port: 5122 }));
+    assert.ok(opening >= 120 && opening < 160, `${opening} ms: a round trip, and the greeting's way`);
     await pod0.do("open", { name: "self", host, port: 5122 });
-    const near = await pod0.do<{ ms: number }>("echo", { name: "self" });
-    assert.ok(near.ms < 20, `${near.ms} ms`);
+    const near = await quickest(echo(pod0, "self"));
+    assert.ok(near < 30, `${near} ms`);
     await networkControl.setLatency({ between: ["region2", "region1"], ms: 0 });
-    const healed = await other0.do<{ ms: number }>("echo", { name: "a" });
-    assert.ok(healed.ms < 20, `${healed.ms} ms`);
+    const healed = await quickest(echo(other0, "a"));
+    assert.ok(healed < 30, `${healed} ms`);
   });
 
   test("a cut region: open connections hang and go on when healed, new ones are never answered", async () => {
     const [host] = r1.zones[0]!.loadBalancerIps;
+    await other0.do("open", { name: "b", host, port: 5122 });
+    await pod0.do("open", { name: "b", host, port: 5122 });
     await networkControl.cut({ region: "region2" });
-    await assert.rejects(other0.do("echo", { name: "a", timeoutMs: 700 }), /timeout/);
+    await assert.rejects(other0.do("echo", { name: "b", timeoutMs: 700 }), /timeout/);
     await assert.rejects(other0.do("open", { name: "c", host, port: 5122, timeoutMs: 700 }), /timeout/);
     // Within the regions all goes on.
-    await pod0.do("echo", { name: "self" });
+    await pod0.do("echo", { name: "b" });
     await other0.do("open", { name: "own", host: r2.zones[0]!.loadBalancerIps[0], port: 5122 });
     await networkControl.heal({ region: "region2" });
     await other0.do("open", { name: "d", host, port: 5122, timeoutMs: 5000 });
     await other0.do("echo", { name: "d" });
     // The bytes that were lost are sent again by the kernel.
     await eventually("the old connection goes on", () =>
-      other0.do("echo", { name: "a", timeoutMs: 3000 }).then(() => true),
+      other0.do("echo", { name: "b", timeoutMs: 3000 }).then(() => true),
     );
   });
 
@@ -333,17 +345,19 @@ describe("a load balancer", () => {
   test("a cut of mode reset breaks connections at once", async () => {
     const [host] = r1.zones[0]!.loadBalancerIps;
     await other0.do("open", { name: "f", host, port: 5122 });
+    await pod0.do("open", { name: "f", host, port: 5122 });
     await networkControl.cut({ region: "region1", mode: "reset" });
     const { how } = await other0.do<{ how: string }>("ended", { name: "f" });
     assert.equal(how, "ECONNRESET");
     await assert.rejects(other0.do("open", { name: "g", host, port: 5122 }), /ECONNRESET|closed/);
-    await pod0.do("echo", { name: "self" });
+    await pod0.do("echo", { name: "f" });
     await networkControl.heal({ region: "region1" });
     await other0.do("open", { name: "g", host, port: 5122 });
   });
 
   test("a cut node", async () => {
     const [host] = r1.zones[0]!.loadBalancerIps;
+    await other0.do("open", { name: "g", host, port: 5122 });
     await networkControl.cut({ node: r1.zones[0]!.nodeName });
     await assert.rejects(other0.do("echo", { name: "g", timeoutMs: 700 }), /timeout/);
     await assert.rejects(pod0.do("open", { name: "h", host, port: 5122, timeoutMs: 700 }), /timeout/);
@@ -415,6 +429,32 @@ describe("a load balancer", () => {
     assert.equal(status.addresses.length, 1);
   });
 
+  test("another scheme replaces it; a Service that is no longer of type LoadBalancer loses it", async () => {
+    const before = (await balancers()).find((b) => b.LoadBalancerName === "restate-region1-1")!;
+    const patch = (body: object) =>
+      api().patchNamespacedService({ name: "restate-1", namespace: "restate", body }, merge);
+    await patch({
+      metadata: {
+        annotations: { [`${prefix}scheme`]: "internet-facing", [`${prefix}name`]: "restate-region1-1" },
+      },
+    });
+    const after = await eventually("it is replaced", async () => {
+      const lb = (await balancers()).find((b) => b.LoadBalancerName === "restate-region1-1");
+      return lb?.Scheme === "internet-facing" && lb;
+    });
+    assert.notEqual(after.LoadBalancerArn, before.LoadBalancerArn);
+    await eventually("the Service names the new one", async () => (await hostnameOf("restate-1")) === after.DNSName);
+    await patch({ spec: { type: "ClusterIP", loadBalancerClass: null } });
+    await eventually("it is gone", async () => !(await balancers()).some((b) => b.DNSName === after.DNSName));
+    const service = await eventually("the finalizer is gone", async () => {
+      const now = await api().readNamespacedService({ name: "restate-1", namespace: "restate" });
+      return !now.metadata?.finalizers?.length && now;
+    });
+    assert.equal(service.status?.loadBalancer?.ingress, undefined);
+    await patch({ spec: { type: "LoadBalancer", loadBalancerClass: "service.k8s.aws/nlb" } });
+    await hostnameOf("restate-1");
+  });
+
   test("killed and started again, the controller adopts what there is and the traffic goes on", async () => {
     const [host] = r1.zones[0]!.loadBalancerIps;
     const arns = (await balancers()).map((b) => b.LoadBalancerArn).sort();
@@ -428,9 +468,13 @@ describe("a load balancer", () => {
     const now = (await balancers()).map((b) => b.LoadBalancerArn).sort();
     assert.equal(now.length, arns.length + 1);
     assert.ok(arns.every((arn) => now.includes(arn)));
+    await networkControl.cut({ region: "region2" });
     await traffic.kill();
     traffic.start();
     await traffic.ready();
+    assert.deepEqual((await networkControl.faults()).cuts, [{ region: "region2", mode: "drop" }]);
+    await assert.rejects(other0.do("open", { name: "l", host, port: 5122, timeoutMs: 700 }), /timeout/);
+    await networkControl.heal();
     await other0.do("open", { name: "l", host, port: 5122 });
     await other0.do("echo", { name: "l" });
     const status = await networkControl.status();

@@ -34,7 +34,7 @@ export class Running {
 
   /** Waits until it is ready. */
   async ready(): Promise<void> {
-    await eventually(`${this.part.name} is ready`, () => this.part.ready(), 60_000);
+    await eventually(`${this.part.name} is ready`, () => this.part.ready(), 180_000);
   }
 
   /** Kills it, without warning, and waits until it is gone. */
@@ -69,7 +69,7 @@ export async function startAll(parts: Part[]): Promise<Running[]> {
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T | undefined | false> | T | undefined | false,
-  deadlineMs = 15_000,
+  deadlineMs = 30_000,
 ): Promise<T> {
   const end = Date.now() + deadlineMs;
   let last: unknown = "the answer was no";

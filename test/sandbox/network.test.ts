@@ -8,8 +8,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { ensureToolchain, noProgress } from "../../sandbox/toolchain";
 
-test("the network's stand-ins, in namespaces of their own", { timeout: 300_000 }, async (context) => {
+test("the network's stand-ins, in namespaces of their own", { timeout: 1_200_000 }, async (context) => {
+  await ensureToolchain(["cluster", "python"], noProgress);
   const folder = mkdtempSync(join(tmpdir(), "network-test-"));
   const child = spawn(
     "unshare",
@@ -24,6 +26,7 @@ test("the network's stand-ins, in namespaces of their own", { timeout: 300_000 }
       env: {
         ...process.env,
         NODE_TEST_CONTEXT: undefined,
+        AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true",
         RESTATE_SANDBOX_DIR: folder,
       },
       stdio: ["ignore", "pipe", "inherit"],
