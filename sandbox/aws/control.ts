@@ -109,7 +109,10 @@ export interface AwsControl {
   setCopier(settings: Partial<CopierSettings>): Promise<CopierSettings>;
   /** Makes what failed wait again, as S3 Batch Replication does; gives the number of versions. */
   retryFailed(): Promise<number>;
-  /** Decisions on calls of roles and anonymous callers, and all denials; the oldest first, 2,000 at most. */
+  /**
+   * Decisions on calls of roles and anonymous callers, and all denials and faults; the oldest first.
+   * The last 1,000 allowed and the last 1,000 others are kept.
+   */
   audit(only?: AuditEntry["decision"]): Promise<AuditEntry[]>;
 }
 

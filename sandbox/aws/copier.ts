@@ -68,6 +68,7 @@ export class Copier {
   private readonly counts = new Map<string, { failed: number; replicated: number }>();
   private readonly failures: CopierState["failures"] = [];
   private metricsSentAt = 0;
+  private lastTrouble: string | undefined;
 
   constructor(
     private readonly moto: Moto,
@@ -142,8 +143,12 @@ export class Copier {
       try {
         next = await this.round();
         await this.sendMetrics();
+        this.lastTrouble = undefined;
       } catch (error) {
-        console.error(`replication: ${(error as Error).message}; trying again`);
+        const { message } = error as Error;
+        // Once, not twice a second for as long as moto is away.
+        if (message !== this.lastTrouble) console.error(`replication: ${message}; trying again until it works`);
+        this.lastTrouble = message;
         next = 500;
       }
       if (!this.woken) {

@@ -70,18 +70,22 @@ export class Faults {
   }
 }
 
-/** The last decisions. */
+/** The last decisions. What was allowed is kept apart, so that it cannot push out the denials. */
 export class Audit {
-  private readonly entries: AuditEntry[] = [];
+  private readonly allowed: AuditEntry[] = [];
+  private readonly others: AuditEntry[] = [];
 
-  constructor(private readonly size = 2000) {}
+  constructor(private readonly size = 1000) {}
 
   add(entry: Omit<AuditEntry, "time">): void {
-    this.entries.push({ time: new Date().toISOString(), ...entry });
-    if (this.entries.length > this.size) this.entries.shift();
+    const ring = entry.decision === "allowed" ? this.allowed : this.others;
+    ring.push({ time: new Date().toISOString(), ...entry });
+    if (ring.length > this.size) ring.shift();
   }
 
   list(only?: AuditEntry["decision"]): AuditEntry[] {
-    return this.entries.filter((entry) => !only || entry.decision === only);
+    return [...this.allowed, ...this.others]
+      .filter((entry) => !only || entry.decision === only)
+      .sort((a, b) => a.time.localeCompare(b.time));
   }
 }

@@ -1,11 +1,16 @@
 /** The sandbox's AWS: callers, permissions, credentials, replication, survival, faults; with the real SDK against the real moto. */
 import assert from "node:assert/strict";
+import { PassThrough, Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  AttachRolePolicyCommand,
+  CreatePolicyCommand,
+  CreatePolicyVersionCommand,
   CreateRoleCommand,
   DeleteRoleCommand,
   DeleteRolePolicyCommand,
+  PutRolePermissionsBoundaryCommand,
   PutRolePolicyCommand,
   UpdateAssumeRolePolicyCommand,
 } from "@aws-sdk/client-iam";
@@ -231,6 +236,33 @@ describe("callers", () => {
       Contents.map((o) => o.Key).sort(),
       ["(paren)'s!*~", "a b/c+d", "a//b", "x=y&z?q#r", "ü/%41"].sort(),
     );
+  });
+});
+
+describe("uploads", () => {
+  test("a stream, sent in chunks with a checksum at its end", async () => {
+    await makeBucket(s3East, east, "streams");
+    const chunks = Array.from({ length: 20 }, (_, i) => Buffer.alloc(10_000, i));
+    const ContentLength = 200_000;
+    const Body = Readable.from(chunks);
+    await s3East.send(new PutObjectCommand({ Bucket: "streams", Key: "k", Body, ContentLength }));
+    const { Body: stored } = await s3East.send(new GetObjectCommand({ Bucket: "streams", Key: "k" }));
+    assert.deepEqual(Buffer.from(await stored!.transformToByteArray()), Buffer.concat(chunks));
+  });
+
+  test("one that breaks off leaves no object", async () => {
+    const Body = new PassThrough();
+    Body.write(Buffer.alloc(100_000));
+    const giveUp = new AbortController();
+    const upload = new PutObjectCommand({ Bucket: "streams", Key: "broken", Body, ContentLength: 200_000 });
+    const refused = assert.rejects(s3East.send(upload, { abortSignal: giveUp.signal }), { name: "AbortError" });
+    await sleep(1000);
+    giveUp.abort();
+    await refused;
+    Body.destroy();
+    await sleep(200);
+    await assert.rejects(read(s3East, "streams", "broken"), failure("NoSuchKey", 404));
+    await put(s3East, "streams", "next");
   });
 });
 
@@ -468,6 +500,38 @@ describe("permissions of a role on S3", () => {
     await deny({ Action: "s3:PutObject" });
     await assert.rejects(put(s3, bucket, "tls"), failure("AccessDenied", 403, /explicit deny/));
     assert.equal(await read(s3, bucket, "tls"), "tls");
+  });
+
+  test("a permissions boundary limits what the policies give", async () => {
+    const iam = aws.iam();
+    const boundary = document({ Effect: "Allow", Action: "s3:GetObject", Resource: "*" });
+    const { Policy } = await iam.send(new CreatePolicyCommand({ PolicyName: "boundary", PolicyDocument: boundary }));
+    const bound = await makeRole("bound", podTrust, document({ Effect: "Allow", Action: "s3:*", Resource: "*" }));
+    const PermissionsBoundary = Policy!.Arn!;
+    await iam.send(new PutRolePermissionsBoundaryCommand({ RoleName: "bound", PermissionsBoundary }));
+    const limited = aws.s3(east, await aws.assume(bound));
+    assert.equal(await read(limited, bucket, "there"), "there");
+    await assert.rejects(
+      limited.send(new ListObjectsV2Command({ Bucket: bucket })),
+      failure("AccessDenied", 403, /s3:ListBucket/),
+    );
+  });
+
+  test("an attached policy counts as an inline one does, in its default version", async () => {
+    const iam = aws.iam();
+    const allowing = (Action: string) => document({ Effect: "Allow", Action, Resource: "*" });
+    const role = await makeRole("attached", podTrust);
+    const { Policy } = await iam.send(
+      new CreatePolicyCommand({ PolicyName: "attached", PolicyDocument: allowing("s3:GetObject") }),
+    );
+    const PolicyArn = Policy!.Arn!;
+    await iam.send(new AttachRolePolicyCommand({ RoleName: "attached", PolicyArn }));
+    const holder = aws.s3(east, await aws.assume(role));
+    assert.equal(await read(holder, bucket, "there"), "there");
+    const PolicyDocument = allowing("s3:ListBucket");
+    await iam.send(new CreatePolicyVersionCommand({ PolicyArn, PolicyDocument, SetAsDefault: true }));
+    await assert.rejects(read(holder, bucket, "there"), failure("AccessDenied", 403));
+    await holder.send(new ListObjectsV2Command({ Bucket: bucket }));
   });
 
   test("other services are closed to a role that was not given them", async () => {

@@ -96,6 +96,10 @@ class Application:
     def __call__(self, environ, start_response):
         # The body is read before the lock is taken: a slow client holds up nobody.
         body = self._read(environ)
+        if body is None:
+            # The sender went away: what came of an object is not the object.
+            start_response("400 Bad Request", [("Content-Length", "0"), ("Connection", "close")])
+            return []
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -110,9 +114,15 @@ class Application:
 
     @staticmethod
     def _read(environ):
+        """The whole body; None when it broke off."""
         if environ.get("wsgi.input_terminated"):
-            return environ["wsgi.input"].read()
-        return environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            try:
+                return environ["wsgi.input"].read()
+            except OSError:
+                return None
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        return body if len(body) == length else None
 
     def _aws(self, environ, raw_path, body):
         region, service = scope(environ)
