@@ -37,16 +37,23 @@ function volumeZone(volume: V1PersistentVolume): string | undefined {
   return undefined;
 }
 
+/** What one look at a cluster tells of the expected pods. */
+export interface Findings {
+  placements: Placement[];
+  /** Pods without a zone, each with the reason. */
+  missing: string[];
+  /** Pods that have a zone, since their volume is pinned to it, but are not scheduled, each with the reason. */
+  unscheduled: string[];
+}
+
 /**
  * Zones of the named pods. Pure. A pod that is being deleted counts as not scheduled: its successor may go elsewhere
  * unless its volume pins it.
  */
-export function findPlacements(
-  expected: readonly string[],
-  seen: Sighting,
-): { placements: Placement[]; missing: string[] } {
+export function findPlacements(expected: readonly string[], seen: Sighting): Findings {
   const placements: Placement[] = [];
   const missing: string[] = [];
+  const unscheduled: string[] = [];
   for (const name of expected) {
     const pod = seen.pods.find((p) => p.metadata?.name === name);
     if (!pod) {
@@ -61,11 +68,13 @@ export function findPlacements(
     });
     const node = seen.nodes.find((n) => n.metadata?.name === pod.spec?.nodeName);
     const nodeZone = node?.metadata?.labels?.[zoneLabel];
+    const condition = pod.status?.conditions?.find((c) => c.type === "PodScheduled");
+    const notScheduled = `pod ${name} is not scheduled${condition?.message ? `: ${condition.message}` : ""}`;
     if (zones[0] !== undefined) {
       placements.push({ pod: name, zone: zones[0], source: "volume" });
+      if (!pod.spec?.nodeName) unscheduled.push(notScheduled);
     } else if (!pod.spec?.nodeName) {
-      const condition = pod.status?.conditions?.find((c) => c.type === "PodScheduled");
-      missing.push(`pod ${name} is not scheduled${condition?.message ? `: ${condition.message}` : ""}`);
+      missing.push(notScheduled);
     } else if (pod.metadata?.deletionTimestamp) {
       missing.push(`pod ${name} is being replaced`);
     } else if (nodeZone === undefined) {
@@ -74,7 +83,7 @@ export function findPlacements(
       placements.push({ pod: name, zone: nodeZone, source: "node" });
     }
   }
-  return { placements, missing };
+  return { placements, missing, unscheduled };
 }
 
 /** Pods that were not scheduled before the deadline. */
@@ -146,11 +155,17 @@ export async function glancePlacements(
 /** Longest that one look may take in an update before the next is tried, in milliseconds. */
 const updatePatience = 15_000;
 
+/**
+ * How long, in seconds, a pod whose volume pins it to a zone may stay unscheduled before its load balancer is placed all
+ * the same: long enough for a pod that just starts, short enough not to hold up an `up` while a node is down.
+ */
+const pinnedPatience = 30;
+
 /** How often the cluster is looked at while pods are not scheduled, in milliseconds. */
 const pollInterval = 500;
 
 /**
- * Waits until every expected pod has a zone. Errors of the API are retried until the deadline, for a cluster that is
+ * Waits until every expected pod is scheduled, and at the least has a zone that lasts. Errors of the API are retried until the deadline, for a cluster that is
  * upgraded meanwhile answers again. Throws `NotScheduledError` naming each pod and why.
  *
  * @param timeout seconds
@@ -163,15 +178,20 @@ export async function awaitPlacements(
   timeout: number,
   progress: (message: string) => void,
 ): Promise<Placement[]> {
-  const deadline = Date.now() + timeout * 1000;
+  const begun = Date.now();
+  const deadline = begun + timeout * 1000;
   let last = "";
   for (;;) {
     let missing: string[];
     try {
       const patienceMs = Math.min(updatePatience, Math.max(1000, deadline - Date.now()));
       const found = findPlacements(expected, await look(access, namespace, patienceMs));
-      if (found.missing.length === 0) return found.placements;
-      missing = found.missing;
+      const patient = Date.now() < Math.min(begun + pinnedPatience * 1000, deadline);
+      if (found.missing.length === 0 && (found.unscheduled.length === 0 || !patient)) {
+        for (const one of found.unscheduled) progress(`${one}; its load balancer goes to the zone of its volume`);
+        return found.placements;
+      }
+      missing = [...found.missing, ...found.unscheduled];
     } catch (error) {
       missing = [`the cluster does not answer: ${error instanceof Error ? error.message.split("\n")[0] : error}`];
     }

@@ -47,18 +47,22 @@ query() {
 }
 
 wait_for_nodes() {
-  local last="" faults i fault
+  local last="" faults waiting i fault answers
+  answers=$(mktemp -d)
   while :; do
-    faults=()
+    # All at once: one that does not answer costs seconds.
+    for i in "${!names[@]}"; do fault_of "${addresses[$i]}" >"$answers/$i" & done
+    wait
+    faults=() waiting=""
     for i in "${!names[@]}"; do
-      fault=$(fault_of "${addresses[$i]}")
-      [ -z "$fault" ] || faults+=("${names[$i]} (${addresses[$i]}) $fault")
+      fault=$(<"$answers/$i")
+      [ -z "$fault" ] || { faults+=("${names[$i]} (${addresses[$i]}) $fault") && waiting+=" ${names[$i]}"; }
     done
     [ ${#faults[@]} -gt 0 ] || break
-    if [ "${faults[*]}" != "$last" ]; then
+    if [ "$waiting" != "$last" ]; then
       say "waiting for ${#faults[@]} of ${#names[@]} nodes:"
       printf '       %s\n' "${faults[@]}"
-      last="${faults[*]}"
+      last=$waiting
     fi
     if expired; then
       fail "after ${TIMEOUT} s these nodes do not answer:" "${faults[@]}" \

@@ -8,11 +8,12 @@ import { claim, FakeApiServer, type FakeCluster, node, pod, runningCluster, volu
 
 const general = "topology.kubernetes.io/zone";
 const ebs = "topology.ebs.csi.aws.com/zone";
-const found = (zone: string, source: "volume" | "node") => ({
+const found = (zone: string, source: "volume" | "node", unscheduled: string[] = []) => ({
   placements: [{ pod: "restate-0", zone, source }],
   missing: [],
+  unscheduled,
 });
-const missing = (message: string) => ({ placements: [], missing: [message] });
+const missing = (message: string) => ({ placements: [], missing: [message], unscheduled: [] });
 
 describe("one pod's zone", () => {
   const withCondition = pod(0);
@@ -56,7 +57,7 @@ describe("one pod's zone", () => {
     [
       "its volume's before it is scheduled",
       { pods: [pod(0)], claims: [claim(0, "v")], volumes: [volume("v", [general, ["us-east-1a"]])] },
-      found("us-east-1a", "volume"),
+      found("us-east-1a", "volume", ["pod restate-0 is not scheduled"]),
     ],
     [
       "its volume's while it is being replaced",
@@ -254,6 +255,22 @@ describe("asking a cluster", () => {
         return true;
       },
     );
+  });
+
+  test("a pod that only its volume holds to a zone is waited for, then placed there with a word", async () => {
+    server.cluster = {
+      pods: [pod(0)],
+      claims: [claim(0, "v")],
+      volumes: [volume("v", [general, ["us-east-1a"]])],
+      nodes: [],
+    };
+    const said: string[] = [];
+    const placements = await awaitPlacements(access(), "ns", ["restate-0"], 1, (message) => said.push(message));
+    assert.deepEqual(placements, [{ pod: "restate-0", zone: "us-east-1a", source: "volume" }]);
+    assert.deepEqual(said, [
+      "waiting for pods to be scheduled: pod restate-0 is not scheduled",
+      "pod restate-0 is not scheduled; its load balancer goes to the zone of its volume",
+    ]);
   });
 
   test("a cluster that is down and comes back is waited for", async () => {
