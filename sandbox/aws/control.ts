@@ -117,7 +117,7 @@ export interface AwsControl {
 }
 
 /** Where the gateway listens for control. */
-export const controlSocket = join(runDir, "aws-control.sock");
+const controlSocket = join(runDir, "aws-control.sock");
 
 const methods = [
   "addFault",

@@ -13,7 +13,7 @@ export class AwsError extends Error {
 }
 
 /** How a service writes its answers: S3 and other REST services in XML, query services in XML of another form, EC2 in its own, the rest in JSON. */
-export type Protocol = "s3" | "query" | "ec2" | "json";
+type Protocol = "s3" | "query" | "ec2" | "json";
 
 /** Services, by the name in a signature's scope, that do not answer in JSON. */
 const protocols: Record<string, Protocol> = {

@@ -65,8 +65,8 @@ export interface SeedOptions {
 
 const nlbSecurityGroup = "sandbox-restate-nlb";
 
-/** Where {@link seedAws} writes what it made. */
-export const worldFile = join(awsStateDir, "world.json");
+/** Where `seedAws` writes what it made. */
+const worldFile = join(awsStateDir, "world.json");
 
 /** What the last seed made. Throws when there was none. */
 export function seededWorld(file = worldFile): SeededWorld {
