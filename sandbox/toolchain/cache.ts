@@ -46,7 +46,7 @@ const temporaryPrefix = ".toolchain-tmp-";
 const day = 24 * 60 * 60 * 1000;
 
 /** Entries that nobody used for so long are removed. */
-export const unusedDays = 30;
+const unusedDays = 30;
 
 /** Hash of named contents; the order of the names does not matter. */
 export function hashOf(parts: Record<string, string | Buffer>): string {
@@ -141,7 +141,7 @@ async function makeEntry(
 }
 
 /**
- * Removes entries that nobody used for {@link unusedDays} days, and what interrupted runs left behind a day ago; nothing
+ * Removes entries that nobody used for 30 days, and what interrupted runs left behind a day ago; nothing
  * else, for the folder may hold more. Returns the names of what was removed.
  */
 export async function pruneCache(now = Date.now(), root = cacheDir): Promise<string[]> {

@@ -39,7 +39,7 @@ export interface Missing {
 }
 
 /** Lower limits. Go's is that of the `go` lines in the modules that are built. */
-export const limits = { node: "20.19.0", go: "1.26.0", python: "3.10.0" } as const;
+const limits = { node: "20.19.0", go: "1.26.0", python: "3.10.0" } as const;
 
 /** Programs and the packages that hold them: Debian and Ubuntu, then Fedora. */
 const packages: Record<string, [need: Need, debian: string, fedora: string]> = {
@@ -142,7 +142,7 @@ const setting = (name: string): string | undefined => {
 };
 
 /** Looks at the machine. */
-export function inspectMachine(): Machine {
+function inspectMachine(): Machine {
   const version = (program: string, args: string[]) =>
     findOnPath(program) && outputOf(program, args)?.match(/\d+\.\d+(\.\d+)?/)?.[0];
   const unshare = findOnPath("unshare");

@@ -25,7 +25,7 @@ import type { Progress } from "./progress";
 import { npmVersion } from "./recipes";
 
 /** Oldest official engine that works with the SDK in package.json. */
-export const minimumEngine = "3.256.0";
+const minimumEngine = "3.256.0";
 
 /** Programs that a user of the sandbox finds first on PATH. */
 export const binDir = join(sandboxDir, "bin");

@@ -106,7 +106,7 @@ export function npmVersion(name: string): string {
 let knownGoVersion: string | undefined;
 
 /** Version of the Go that builds, e.g. `go1.26.8`. */
-export function goVersion(): string {
+function goVersion(): string {
   knownGoVersion ??= answerOf("go", ["env", "GOVERSION"]);
   return knownGoVersion;
 }
