@@ -25,6 +25,7 @@ import {
   text,
   texts,
 } from "../../sandbox/plugins/provider/fields";
+import { schemaOf } from "../../sandbox/plugins/provider/schema";
 import { canonical, type Properties, unknown, type Value } from "../../sandbox/plugins/provider/values";
 import { provider as randomProvider } from "../../sandbox/plugins/random/provider";
 
@@ -258,6 +259,9 @@ describe("differences", () => {
     assert.deepEqual(created, { bucket: "b", all: { a: "1" }, count: unknown, arn: unknown, token: unknown });
     const updated = foresee(table, outputs, news, {}, { arn: "x", count: 2, token: "t", flag: true });
     assert.deepEqual(updated, { bucket: "b", count: 2, arn: "x", token: unknown });
+    const url = { url: text({ compareAs: (value) => value.replace("https://", "") }) } as AnyFields;
+    assert.deepEqual(foresee(url, {}, { url: "https://a" }, {}, { url: "a" }), { url: "a" });
+    assert.deepEqual(foresee(url, {}, { url: "https://b" }, {}, { url: "a" }), { url: "https://b" });
   });
 
   test("a check leaves checked inputs as they are", () => {
@@ -405,6 +409,16 @@ describe("trying again", () => {
       /^Error: making it: the time for this operation is over; last failure: SlowDown: said AWS$/,
     );
   });
+});
+
+test("the schema has what an import needs to write code", () => {
+  const schema = JSON.parse(schemaOf(awsProvider));
+  const { inputProperties, requiredInputs } =
+    schema.resources["aws:s3/bucketReplicationConfig:BucketReplicationConfig"];
+  assert.deepEqual(requiredInputs, ["bucket", "role", "rules"]);
+  const { $ref } = inputProperties.rules.items;
+  assert.deepEqual(schema.types[$ref.replace("#/types/", "")].required, ["destination", "status"]);
+  assert.deepEqual(inputProperties.token, { type: "string", secret: true });
 });
 
 describe("random values", () => {

@@ -1,9 +1,9 @@
 /**
  * What the engine asks of a provider, answered from its tables: plain values in and out, nothing of gRPC.
  *
- * Not done, unlike by the official bridged providers: schema (`pulumi package get-schema`), listing of resources, method
+ * Not done, unlike by the official bridged providers: a schema to generate an SDK from, listing of resources, method
  * calls, remote components, parameterization. Secrets are not seen here at all: the engine takes them off before and
- * puts them back on every output that has the name of a secret argument.
+ * puts them back on every output that has the name of a secret argument (and not on others that follow from it: `tagsAll`).
  */
 import { createHash } from "node:crypto";
 import {

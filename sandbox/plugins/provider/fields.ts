@@ -291,6 +291,9 @@ export function differences(
   replaces = field.replaces === true,
 ): Difference[] {
   const difference = (kind: Difference["kind"]): Difference[] => [{ path, kind, replaces }];
+  // Arguments come with their defaults, but what an import reads and a refresh compares with comes without.
+  if ((after === undefined || after === null) && field.default !== undefined)
+    return differences(field, before, field.default, path, replaces);
   if (isUnknown(after)) return difference(isEmpty(before) ? "add" : "update");
   if (isEmpty(after) && isEmpty(before)) return [];
   if (after === undefined || after === null) return field.computed ? [] : difference("delete");
@@ -347,6 +350,9 @@ export function foresee(
 ): Properties {
   const state: Properties = { ...derived, ...withoutDefaults(news) };
   for (const [key, field] of Object.entries({ ...inputs, ...outputs })) {
+    // What AWS writes in another way than it is given does not change by being given again.
+    if (before?.[key] !== undefined && state[key] !== undefined && same(field, before[key], state[key]))
+      state[key] = before[key];
     if (state[key] !== undefined || field.kind === "refused") continue;
     if (key in inputs && !field.computed) continue;
     const old = field.volatile ? undefined : before?.[key];

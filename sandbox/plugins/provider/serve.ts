@@ -16,6 +16,7 @@ import { type JavaScriptValue, Struct } from "google-protobuf/google/protobuf/st
 import { Driver, Incomplete } from "./driver";
 import type { Difference, Failure } from "./fields";
 import type { ProviderDefinition } from "./resource";
+import { schemaOf } from "./schema";
 import { isUnknown, type Properties } from "./values";
 
 /** Messages as large as the engine's own limit. */
@@ -54,11 +55,7 @@ function handlers<Context>(driver: Driver<Context>) {
       new proto.ProviderHandshakeResponse().setSupportsAutonamingConfiguration(true),
     ),
     getPluginInfo: unary((_: Empty) => new plugin.PluginInfo().setVersion(definition.version)),
-    getSchema: unary((_: proto.GetSchemaRequest) =>
-      new proto.GetSchemaResponse().setSchema(
-        JSON.stringify({ name: definition.name, version: definition.version, resources: {} }),
-      ),
-    ),
+    getSchema: unary((_: proto.GetSchemaRequest) => new proto.GetSchemaResponse().setSchema(schemaOf(definition))),
     getMapping: unary((_: proto.GetMappingRequest) => new proto.GetMappingResponse()),
     getMappings: unary((_: proto.GetMappingsRequest) => new proto.GetMappingsResponse()),
     attach: unary((_: plugin.PluginAttach) => new Empty()),
