@@ -56,7 +56,7 @@ const gitStatus = (): string => run("git", ["status", "--porcelain"]).stdout;
 
 describe("the sandbox", { timeout: 1_800_000 }, () => {
   before(() => {
-    done("up");
+    done("up", "--world-only");
   });
   after(() => {
     sandbox("down", "--delete-state");
@@ -112,7 +112,7 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
   test("up again starts nothing anew", () => {
     const pids = (): unknown => status().parts.map((p) => [p.name, p.hostPid]);
     const earlier = pids();
-    done("up");
+    done("up", "--world-only");
     assert.deepEqual(pids(), earlier);
   });
 
@@ -138,7 +138,7 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
     assert.ok(!healthy);
     const next = "npm run sandbox -- fault resume region1/kube-apiserver";
     assert.deepEqual(problems[0], { what: "region1/kube-apiserver is paused", next });
-    done("up");
+    done("up", "--world-only");
     assertHealthy();
   });
 
@@ -153,13 +153,13 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
       process.kill(part(name).hostPid!, "SIGKILL");
       await until(`${name} is dead`, () => part(name).state === "dead");
       assert.equal(sandbox("status").status, 1);
-      done("up");
+      done("up", "--world-only");
       assertHealthy();
     }
     const region1 = status().parts.filter((p) => p.hostPid && p.name.startsWith("region1/"));
     for (const { hostPid } of region1) process.kill(hostPid!, "SIGKILL");
     await until("all of region1 is dead", () => status().parts.every((p) => !p.name.startsWith("region1/") || !p.pid));
-    done("up");
+    done("up", "--world-only");
     assertHealthy();
     assert.equal(operator("region1", uid), before);
   });
@@ -172,7 +172,7 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
     await until("nothing is left", () => processesOf(dir).length === 0);
     const result = sandbox("status");
     assert.deepEqual([result.status, /the sandbox is not running/.test(result.stdout)], [1, true]);
-    done("up");
+    done("up", "--world-only");
     assertHealthy();
     assert.equal(operator("region2", uid), cluster);
     assert.deepEqual(status().hostPorts!.ports, ports);
@@ -199,7 +199,7 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
     done("down");
     assert.deepEqual(processesOf(dir), []);
     assert.equal(sandbox("status").status, 1);
-    done("up");
+    done("up", "--world-only");
     assert.equal(operator("region1", "kubectl get configmap kept -o jsonpath={.data.a}"), "b");
     done("down", "--delete-state");
     assert.deepEqual(processesOf(dir), []);
