@@ -25,7 +25,7 @@ export interface Outcome {
 }
 
 /** Asks until the answer is truthy, and gives it; after the deadline, throws with the last failure. */
-export async function eventually<T>(what: string, ask: () => Promise<T | undefined | false>, seconds = 20): Promise<T> {
+export async function eventually<T>(what: string, ask: () => Promise<T | undefined | false>, seconds = 60): Promise<T> {
   const end = Date.now() + seconds * 1_000;
   let last: unknown = "the answer was no";
   for (;;) {

@@ -262,11 +262,12 @@ func (s *settings) dependencies(ctx context.Context, kubeletServer *options.Kube
 	if err != nil {
 		return nil, err
 	}
-	auth, reload, err := kubeletapp.BuildAuth(types.NodeName(s.name), client, kubeletServer.KubeletConfiguration)
+	// What would read the authority's file again is not started: it never changes, and each watched file counts against
+	// the user's inotify instances, of which there are often no more than 128.
+	auth, _, err := kubeletapp.BuildAuth(types.NodeName(s.name), client, kubeletServer.KubeletConfiguration)
 	if err != nil {
 		return nil, err
 	}
-	reload(ctx.Done())
 	mounter := mount.New("")
 	return &kubelet.Dependencies{
 		Auth:                      auth,
@@ -312,7 +313,8 @@ func dialPatiently(ctx context.Context, network, address string) (net.Conn, erro
 
 func (s *settings) run(ctx context.Context) error {
 	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{
-		string(features.KubeletInUserNamespace): true,
+		string(features.KubeletInUserNamespace):             true,
+		string(features.ReloadKubeletServerCertificateFile): false,
 	}); err != nil {
 		return err
 	}
