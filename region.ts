@@ -35,7 +35,7 @@ export interface Surroundings {
 }
 
 /** Settings and facts that contradict what the peer exports. Throws one error with all of them. */
-export function checkAgainstPeer(settings: Settings, identity: PeerOutputs["identity"], peer: PeerOutputs): void {
+function checkAgainstPeer(settings: Settings, identity: PeerOutputs["identity"], peer: PeerOutputs): void {
   const faults: string[] = [];
   if (peer.region === settings.region) {
     faults.push(`restate:region: both stacks are ${settings.region}; correct restate:region or restate:peer`);

@@ -2,7 +2,7 @@
 import type { PeerOutputs } from "../outputs";
 
 /** One statement of a policy document. */
-export interface Statement {
+interface Statement {
   Sid?: string;
   Effect: "Allow" | "Deny";
   Action: string | string[];
@@ -12,7 +12,7 @@ export interface Statement {
 }
 
 /** A policy document as AWS reads it. */
-export function document(statements: Statement[]): string {
+function document(statements: Statement[]): string {
   return JSON.stringify({ Version: "2012-10-17", Statement: statements });
 }
 

@@ -29,14 +29,14 @@ export interface NodeLoadBalancersArgs {
 }
 
 /** What the annotations of one node's Service are made of. */
-export interface AnnotationInput extends Omit<NodeLoadBalancersArgs, "namespace" | "nodes" | "placements" | "subnets"> {
+interface AnnotationInput extends Omit<NodeLoadBalancersArgs, "namespace" | "nodes" | "placements" | "subnets"> {
   node: NodeIdentity;
   zone: string;
   subnet: string;
 }
 
 /** Annotations of one node's Service. Pure. */
-export function serviceAnnotations(input: AnnotationInput): Record<string, string> {
+function serviceAnnotations(input: AnnotationInput): Record<string, string> {
   const { node } = input;
   const lb: Record<string, string> = {
     name: loadBalancerName(input.namePrefix, node.region, node.index),

@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { Settings } from "../settings";
 
 /** Name of the Helm release, and (through the chart's nameOverride) of everything it renders. */
-export const releaseName = "restate";
+const releaseName = "restate";
 
 export interface RestateReleaseArgs {
   namespace: string;
@@ -17,7 +17,7 @@ export interface RestateReleaseArgs {
 }
 
 /** Where the chart is: an OCI registry unless a repository or a folder is given. */
-export function chartSource(chart: Settings["chart"]): { chart: string; repositoryOpts?: { repo: string } } {
+function chartSource(chart: Settings["chart"]): { chart: string; repositoryOpts?: { repo: string } } {
   if (chart.folder) return { chart: chart.folder };
   if (chart.repository) return { chart: chart.name as string, repositoryOpts: { repo: chart.repository } };
   return { chart: chart.oci ?? "oci://ghcr.io/restatedev/restate-helm" };

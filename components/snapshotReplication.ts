@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { replicationAccess, replicationTrust } from "../aws/documents";
 
 /** Id of the one replication rule; alarms on the replication's lag name it. */
-export const replicationRuleId = "snapshots-to-peer";
+const replicationRuleId = "snapshots-to-peer";
 
 /** Minutes within which S3 Replication Time Control copies objects; AWS offers this one value. */
 const timeControlMinutes = 15;

@@ -20,7 +20,7 @@ export function memoryBytes(quantity: string): number | undefined {
 }
 
 /** Share of the container's memory limit that RocksDB gets unless set: in the upper part of Restate's 20 to 50 %. */
-export const rocksdbShare = 0.45;
+const rocksdbShare = 0.45;
 
 /** Least and largest share of the container's memory that Restate's guidance allows for RocksDB. */
 export const rocksdbShareRange = { least: 0.2, most: 0.5 } as const;

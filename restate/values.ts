@@ -35,7 +35,7 @@ export interface EnvVar {
 }
 
 /** Prefix of the snapshots' objects in a region's bucket. */
-export const snapshotPrefix = "snapshots";
+const snapshotPrefix = "snapshots";
 
 /** The environment of every Restate node of a region, in the order in which the chart renders it. */
 export function nodeEnvironment(input: ValuesInput): EnvVar[] {

@@ -1,14 +1,21 @@
 /** `up`: brings up the sandbox's world, or what of it is not up. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { ensureToolchain, preparePulumiHome, type Progress as ToolchainProgress, toolPath } from "../toolchain";
+import {
+  describeMissing,
+  ensureToolchain,
+  missingPrerequisites,
+  preparePulumiHome,
+  type Progress as ToolchainProgress,
+  toolPath,
+} from "../toolchain";
 import { writeKubeconfigs } from "../world/access";
 import type { HostPortsStatus } from "../world/control";
 import { ensureStacks, operatorEnvironment, pulumiHome, writeStackConfigs } from "../world/environment";
 import { projectDir, sandboxDir } from "../world/paths";
 import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
-import { type ProgressListener, startWorld, whileLocked } from "../world/world";
+import { type ProgressListener, startWorld, WorldError, whileLocked } from "../world/world";
 import type { Command } from "./command";
 import { Progress, type Task } from "./progress";
 import { duration } from "./text";
@@ -72,6 +79,8 @@ function deploy(json: boolean): Promise<number> {
  * configuration. Safe to call at any time, and from several processes at once.
  */
 export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
+  const missing = missingPrerequisites();
+  if (missing.length > 0) throw new WorldError(describeMissing(missing));
   const listener = worldProgress(progress);
   return whileLocked(listener, async () => {
     await ensureToolchain("all", toolchainProgress(progress));
