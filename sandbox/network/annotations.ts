@@ -60,7 +60,7 @@ export interface LoadBalancerPlan {
 }
 
 /** Result of reading a Service. Without faults there is a plan. */
-export interface PlanReading {
+interface PlanReading {
   plan?: LoadBalancerPlan;
   /** Found by the controller itself: an Event `FailedBuildModel`. */
   faults: string[];

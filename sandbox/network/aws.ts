@@ -37,7 +37,7 @@ export function awsClients(region: WorldRegion): AwsClients {
 }
 
 /** AWS tags as a record. */
-export function tagRecord(tags: { Key?: string; Value?: string }[] | undefined): Record<string, string> {
+function tagRecord(tags: { Key?: string; Value?: string }[] | undefined): Record<string, string> {
   return Object.fromEntries((tags ?? []).map((tag) => [tag.Key ?? "", tag.Value ?? ""]));
 }
 
@@ -84,9 +84,6 @@ export async function readVpcFacts(region: WorldRegion, ec2: EC2Client): Promise
     })),
   };
 }
-
-/** Something of ELBv2 with its tags. */
-export type Tagged<T> = T & { tags: Record<string, string> };
 
 /** All load balancers of a region. */
 export async function allLoadBalancers(elb: ElasticLoadBalancingV2Client): Promise<LoadBalancer[]> {

@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import { socketPath } from "../world/files";
 
 /** Handlers by `METHOD /path`; what one returns is the answer, what it throws is answered with status 400. */
-export type Handlers = Record<string, (body: unknown) => unknown>;
+type Handlers = Record<string, (body: unknown) => unknown>;
 
 /** Listens on the socket, in place of a predecessor that was killed. */
 export async function serveSocket(path: string, handlers: Handlers): Promise<Server> {

@@ -17,7 +17,7 @@ export const networkSocket = join(runDir, "network-control.sock");
 export const controllersSocket = join(runDir, "network-controllers.sock");
 
 /** A target of a load balancer's port. */
-export interface TargetStatus {
+interface TargetStatus {
   /** Instance id or address. */
   id: string;
   port: number;
@@ -43,7 +43,7 @@ export interface LoadBalancerStatus {
 }
 
 /** A host name from an annotation. */
-export interface NameStatus {
+interface NameStatus {
   host: string;
   owner: string;
   /** What those who ask are told now; empty when they are told that the name does not exist. */

@@ -46,7 +46,7 @@ interface OpenListener {
 }
 
 /** What a region's data plane needs of its surroundings. */
-export interface DataPlaneOptions {
+interface DataPlaneOptions {
   region: WorldRegion;
   /** All regions, to tell where a connection comes from. */
   world: readonly WorldRegion[];

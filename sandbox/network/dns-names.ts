@@ -6,10 +6,10 @@ import type { V1EndpointSlice, V1Node, V1Service } from "@kubernetes/client-node
 import type { Answer, Packet, Question } from "dns-packet";
 
 /** Both prefixes of external-dns: the one before its version 0.22, and the one since. */
-export const externalDnsPrefixes = ["external-dns.alpha.kubernetes.io/", "external-dns.kubernetes.io/"];
+const externalDnsPrefixes = ["external-dns.alpha.kubernetes.io/", "external-dns.kubernetes.io/"];
 
 /** A host name that an annotation asks for. */
-export interface HostRequest {
+interface HostRequest {
   host: string;
   /** The load balancer's own name, from the Service's status. */
   target: string;

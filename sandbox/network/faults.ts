@@ -26,7 +26,7 @@ export type CutMode = "drop" | "reset";
 export type Cut = CutTarget & { mode: CutMode };
 
 /** One-way delay between two regions. */
-export interface Latency {
+interface Latency {
   between: [string, string];
   /** Milliseconds that each byte is under way, in each direction. */
   ms: number;

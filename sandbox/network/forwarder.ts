@@ -26,7 +26,7 @@ export interface TrafficCounters {
 }
 
 /** Rules that apply to every connection, as of now. */
-export interface ForwarderRules {
+interface ForwarderRules {
   isReset(flow: Flow): boolean;
   /** One-way delay of a connection's bytes. */
   delayMs(flow: Flow): number;

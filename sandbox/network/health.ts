@@ -7,7 +7,7 @@ import type { TargetGroupView } from "./routes";
 export type Health = "initial" | "healthy" | "unhealthy";
 
 /** What one check is made against; undefined when there is no pod to ask. */
-export interface CheckAddress {
+interface CheckAddress {
   ip: string;
   port: number;
   localAddress?: string;

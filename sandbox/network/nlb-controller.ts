@@ -85,7 +85,7 @@ const resourceTag = "service.k8s.aws/resource";
 class Reported extends Error {}
 
 /** What the controller needs of its surroundings. */
-export interface NlbControllerOptions {
+interface NlbControllerOptions {
   region: WorldRegion;
   config: KubeConfig;
   aws: AwsClients;
@@ -183,7 +183,9 @@ export class NlbController {
     }
     const reading = readPlan(service);
     const subject = subjectOf(service);
-    for (const warning of reading.warnings) await this.events.record(subject, "Warning", "UnknownAnnotation", warning);
+    // The real controller says nothing of these; here a typing error is to be noticed.
+    for (const warning of reading.warnings)
+      await this.events.record(subject, "Warning", "AnnotationWithoutEffect", warning);
     if (!reading.plan) return this.fail(subject, "FailedBuildModel", "build", reading.faults.join("; "));
     if (!service.metadata!.finalizers?.includes(finalizer)) {
       await this.patchFinalizers(service, [...(service.metadata!.finalizers ?? []), finalizer]);

@@ -69,7 +69,7 @@ export function resolveSecurityGroups(wanted: string[], facts: VpcFacts): { ids:
 }
 
 /** The load balancer as AWS has it. */
-export interface ExistingLoadBalancer {
+interface ExistingLoadBalancer {
   arn: string;
   name: string;
   type: string;
@@ -79,7 +79,7 @@ export interface ExistingLoadBalancer {
 }
 
 /** What must be done to an existing load balancer. */
-export interface LoadBalancerChange {
+interface LoadBalancerChange {
   /** Why it must be deleted and made anew; the rest is then of no concern. */
   replace?: string;
   setSubnets?: string[];

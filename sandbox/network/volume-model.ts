@@ -13,7 +13,7 @@ export const volumeIdAnnotation = "sandbox/ebs-volume-id";
 const zoneLabels = ["topology.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone"];
 
 /** The zone of a node, by either label. */
-export function zoneOfNode(node: V1Node): string | undefined {
+function zoneOfNode(node: V1Node): string | undefined {
   return zoneLabels.map((label) => node.metadata?.labels?.[label]).find((zone) => zone !== undefined);
 }
 
@@ -40,7 +40,7 @@ export function gibibytes(quantity: string): number | undefined {
 }
 
 /** What to do for a claim. */
-export type ClaimDecision =
+type ClaimDecision =
   /** Nothing, now or ever. */
   | { kind: "none" }
   /** It waits for the scheduler to choose a node. */

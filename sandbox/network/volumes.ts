@@ -33,7 +33,7 @@ import {
 } from "./volume-model";
 
 /** What the provisioner needs of its surroundings. */
-export interface ProvisionerOptions extends VolumeLists {
+interface ProvisionerOptions extends VolumeLists {
   region: WorldRegion;
   config: KubeConfig;
   aws: AwsClients;

@@ -23,7 +23,7 @@ import { log } from "./log";
 import { type PatchStep, podPatch, servicePatch } from "./webhook-mutation";
 
 /** Port of the webhooks, on every region's gateway address. */
-export const webhookPort = 9443;
+const webhookPort = 9443;
 
 const certificateSchema = z.object({ addresses: z.array(z.string()), key: z.string(), certificate: z.string() });
 

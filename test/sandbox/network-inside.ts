@@ -421,7 +421,7 @@ describe("a load balancer", () => {
     });
     assert.equal(after.LoadBalancerName, "restate-region1-1");
     assert.equal(after.DNSName, before.DNSName);
-    await eventWith("restate-1", "UnknownAnnotation", /sucurity-groups is not one/);
+    await eventWith("restate-1", "AnnotationWithoutEffect", /sucurity-groups is not one/);
     const status = await eventually("the address is in the other zone", async () => {
       const lb = (await networkControl.status()).loadBalancers.find((b) => b.name === "restate-region1-1")!;
       return lb.addresses[0]?.zone === zone.name && lb;
@@ -500,6 +500,28 @@ describe("a load balancer", () => {
       pod0.do("resolve", { server: dnsServerIp, name: "restate-1.region1.example.internal" }),
       /ENOTFOUND/,
     );
+  });
+
+  test("targets by address, in place of node ports", async () => {
+    const body = nodeService(0, r1, { [`${prefix}name`]: "by-address", [`${prefix}nlb-target-type`]: "ip" });
+    body.metadata!.name = "by-address";
+    await api().createNamespacedService({ namespace: "restate", body });
+    await hostnameOf("by-address");
+    const lb = await eventually("it has its target", async () => {
+      const now = (await networkControl.status()).loadBalancers.find((b) => b.name === "by-address");
+      return now?.ports[0]?.targets.length === 1 && now;
+    });
+    assert.equal(lb.ports[0]!.targets[0]!.id, pod0.ip);
+    assert.equal(lb.ports[0]!.targets[0]!.port, 5122);
+    const { greeting } = await pod0.do<{ greeting: string }>("open", {
+      name: "ip",
+      host: lb.addresses[0]!.ip,
+      port: 5122,
+    });
+    assert.equal(greeting, "restate-0.region1");
+    await eventWith("by-address", "AnnotationWithoutEffect", /target-node-labels has no effect on targets of type ip/);
+    await api().deleteNamespacedService({ name: "by-address", namespace: "restate" });
+    await eventually("it is gone", async () => !(await balancers()).some((b) => b.LoadBalancerName === "by-address"));
   });
 
   test("cluster names and cluster addresses", async () => {
