@@ -1,0 +1,232 @@
+/** The stack in the sandbox, end to end: two regions up on real Restate nodes, unchanged on a second run, and gone again. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { NodeOutputs } from "../../outputs";
+import { eventually, Sandbox } from "../support/sandbox";
+
+interface Labelled {
+  metadata: { name: string; labels: Record<string, string> };
+}
+
+describe("two regions in the sandbox", () => {
+  const sandbox = new Sandbox();
+  const regions = ["region1", "region2"] as const;
+  const nodesOf = async (region: string) => (await sandbox.outputs(region)).nodes as NodeOutputs[];
+
+  before(async () => {
+    await sandbox.command();
+  });
+  after(() => sandbox.stop());
+
+  test("six nodes form one cluster, three in each region, all of them metadata members", async () => {
+    const nodes = await eventually(
+      60,
+      () =>
+        sandbox.query<{
+          name: string;
+          state: string;
+          location: string;
+          address: string;
+          metadata_server_state: string;
+        }>("region1", "select name, state, location, address, metadata_server_state from nodes"),
+      (rows) => rows.length === 6 && rows.every((row) => row.state === "alive"),
+    );
+    const expected = regions.flatMap((region) =>
+      [0, 1, 2].map((i) => ({
+        name: `restate-${i}.${region}`,
+        state: "alive",
+        location: region,
+        address: `http://restate-${i}.${region}.restate.sandbox.test:5122/`,
+        metadata_server_state: "member",
+      })),
+    );
+    assert.deepEqual(
+      nodes.sort((a, b) => (a.name < b.name ? -1 : 1)),
+      expected.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    );
+  });
+
+  test("every log is in both regions and on three nodes, and every partition has a leader", async () => {
+    const logs = await sandbox.query<{ log_id: number; replication: string }>(
+      "region2",
+      "select log_id, replication from logs_tail_segments",
+    );
+    assert.equal(logs.length, 4);
+    for (const log of logs) assert.match(log.replication, /^\{(node: 3, region: 2|region: 2, node: 3)\}$/);
+    const leaders = await sandbox.query<{ partition_id: number }>(
+      "region2",
+      "select distinct partition_id from partition_state where lower(effective_mode) = 'leader'",
+    );
+    assert.deepEqual(leaders.map((row) => row.partition_id).sort(), [0, 1, 2, 3]);
+  });
+
+  test("each load balancer is in the zone of its pod's Kubernetes node, and is the one that AWS knows", async () => {
+    for (const region of regions) {
+      const pods = await sandbox.objects<{ items: (Labelled & { spec: { nodeName: string } })[] }>(
+        region,
+        "pods",
+        "-l",
+        "app=restate",
+      );
+      const kubernetesNodes = await sandbox.objects<{ items: Labelled[] }>(region, "nodes");
+      const balancers = JSON.parse(await sandbox.must(region, "aws", "elbv2", "describe-load-balancers")) as {
+        LoadBalancers: {
+          LoadBalancerName: string;
+          AvailabilityZones: { ZoneName: string; SubnetId: string }[];
+          Scheme: string;
+        }[];
+      };
+      for (const node of await nodesOf(region)) {
+        const pod = pods.items.find((one) => one.metadata.name === node.pod);
+        const home = kubernetesNodes.items.find((one) => one.metadata.name === pod?.spec.nodeName);
+        assert.equal(node.zone, home?.metadata.labels["topology.kubernetes.io/zone"]);
+        const balancer = balancers.LoadBalancers.find((one) => one.LoadBalancerName === node.loadBalancer.name);
+        assert.deepEqual(
+          balancer?.AvailabilityZones.map((zone) => [zone.ZoneName, zone.SubnetId]),
+          [[node.zone, node.subnet]],
+        );
+        assert.equal(balancer?.Scheme, "internal");
+      }
+    }
+  });
+
+  test("nothing is pending, and each region sees the other", async () => {
+    for (const region of regions) {
+      const outputs = await sandbox.outputs(region);
+      assert.deepEqual(outputs.pending, []);
+      assert.ok(outputs.replication, `${region} replicates its snapshots`);
+    }
+  });
+
+  test("a further up of either stack changes nothing, and a refresh finds no drift", async () => {
+    for (const region of regions) {
+      await sandbox.must(
+        region,
+        "pulumi",
+        "up",
+        "--yes",
+        "--skip-preview",
+        "--expect-no-changes",
+        "--suppress-outputs",
+      );
+    }
+    for (const region of regions) {
+      await sandbox.must(
+        region,
+        "pulumi",
+        "refresh",
+        "--yes",
+        "--skip-preview",
+        "--expect-no-changes",
+        "--suppress-outputs",
+      );
+    }
+  });
+
+  test("snapshots are written with the role that the service account gives, and reach the peer's bucket, both ways", async () => {
+    const buckets = new Map<string, string>();
+    for (const region of regions)
+      buckets.set(region, ((await sandbox.outputs(region)).bucket as { name: string }).name);
+    for (const region of regions) {
+      await sandbox.must(
+        region,
+        ...["kubectl", "-n", `restate-${region}`, "exec", "restate-0", "--", "restatectl", "snapshots", "create"],
+      );
+    }
+    const keys = async (region: string) => {
+      const listed = await sandbox.must(
+        region,
+        ...[
+          "aws",
+          "s3api",
+          "list-objects-v2",
+          "--bucket",
+          buckets.get(region)!,
+          "--query",
+          "Contents[].Key",
+          "--output",
+          "json",
+        ],
+      );
+      return ((JSON.parse(listed || "null") as string[] | null) ?? []).sort();
+    };
+    const [one] = await eventually(
+      60,
+      async () => [await keys("region1"), await keys("region2")] as const,
+      ([a, b]) => a.length > 0 && JSON.stringify(a) === JSON.stringify(b),
+    );
+    assert.ok(one.some((key) => key.endsWith("latest.json")));
+    // Some of them are originals in one region and replicas in the other, and none is neither.
+    const states = new Set<string>();
+    for (const region of regions) {
+      for (const key of one) {
+        const head = JSON.parse(
+          await sandbox.must(region, "aws", "s3api", "head-object", "--bucket", buckets.get(region)!, "--key", key),
+        ) as { ReplicationStatus?: string };
+        states.add(String(head.ReplicationStatus));
+      }
+    }
+    assert.deepEqual([...states].sort(), ["COMPLETED", "REPLICA"]);
+  });
+
+  test("out-of-band changes are found and repaired", async () => {
+    const { bucket } = (await sandbox.outputs("region1")) as { bucket: { name: string } };
+    await sandbox.must("region1", "aws", "s3api", "delete-bucket-replication", "--bucket", bucket.name);
+    await sandbox.must(
+      "region1",
+      ...["kubectl", "-n", "restate-region1", "annotate", "--overwrite", "service", "restate-1"],
+      "external-dns.kubernetes.io/hostname=wrong.example.com",
+    );
+    const found = await sandbox.tool(
+      "region1",
+      ...["pulumi", "preview", "--refresh", "--expect-no-changes", "--suppress-outputs"],
+    );
+    assert.notEqual(found.code, 0, found.stdout);
+    await sandbox.must("region1", ...["pulumi", "up", "--refresh", "--yes", "--skip-preview", "--suppress-outputs"]);
+    await sandbox.must("region1", ...["aws", "s3api", "get-bucket-replication", "--bucket", bucket.name]);
+    const service = await sandbox.objects<{ metadata: { annotations: Record<string, string> } }>(
+      "region1",
+      "service",
+      "restate-1",
+    );
+    assert.equal(
+      service.metadata.annotations["external-dns.kubernetes.io/hostname"],
+      "restate-1.region1.restate.sandbox.test",
+    );
+  });
+
+  test("a peer that is destroyed leaves what was built for it, and comes back", async () => {
+    await sandbox.must("region2", ...["pulumi", "destroy", "--yes", "--skip-preview"]);
+    const kept = await sandbox
+      .must("region1", ...["pulumi", "up", "--yes", "--skip-preview", "--expect-no-changes", "--suppress-outputs"])
+      .catch((error: Error) => error.message);
+    assert.doesNotMatch(kept, /deleted/);
+    const outputs = await sandbox.outputs("region1");
+    assert.ok(outputs.replication);
+    assert.match((outputs.pending as string[]).join("\n"), /kept as it is.*restate:forgetPeer/s);
+  });
+
+  test("destroying the last region leaves nothing behind, in AWS or in Kubernetes", async () => {
+    await sandbox.must("region1", ...["pulumi", "destroy", "--yes", "--skip-preview"]);
+    for (const region of regions) {
+      const namespaces = await sandbox.must(region, ...["kubectl", "get", "namespaces", "-o", "name"]);
+      assert.doesNotMatch(namespaces, /restate/);
+      const balancers = await sandbox.must(
+        region,
+        ...["aws", "elbv2", "describe-load-balancers", "--query", "LoadBalancers[].LoadBalancerName"],
+      );
+      assert.deepEqual(JSON.parse(balancers), []);
+    }
+    assert.deepEqual(
+      JSON.parse(await sandbox.must("region1", ...["aws", "s3api", "list-buckets", "--query", "Buckets[].Name"])),
+      [],
+    );
+    const roles = JSON.parse(
+      await sandbox.must("region1", ...["aws", "iam", "list-roles", "--query", "Roles[].RoleName"]),
+    ) as string[];
+    assert.deepEqual(
+      roles.filter((name) => name.startsWith("restate")),
+      [],
+    );
+  });
+});

@@ -1,0 +1,117 @@
+/** A sandbox of a test's own, used as an operator would: through its commands and the real pulumi, kubectl and aws. */
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const projectFolder = resolve(__dirname, "../..");
+
+/** How a command ended. */
+export interface Ended {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end; never rejects for an exit code. */
+function run(command: string[], env: NodeJS.ProcessEnv, timeout: number): Promise<Ended> {
+  return new Promise((done, reject) => {
+    const child = spawn(command[0]!, command.slice(1), {
+      cwd: projectFolder,
+      env,
+      timeout,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (data) => {
+      stdout += data;
+    });
+    child.stderr.on("data", (data) => {
+      stderr += data;
+    });
+    child.on("error", reject);
+    child.on("close", (code) => done({ code: code ?? -1, stdout, stderr }));
+  });
+}
+
+/** A sandbox in a folder of its own. `stop` ends it and deletes all that it wrote. */
+export class Sandbox {
+  readonly folder = mkdtempSync(join(tmpdir(), "restate-e2e-"));
+  private environments = new Map<string, Record<string, string>>();
+
+  private get baseEnvironment(): NodeJS.ProcessEnv {
+    return { ...process.env, RESTATE_SANDBOX_DIR: this.folder };
+  }
+
+  /** `npm run sandbox -- …`, without npm; throws with all that it printed if it fails. */
+  async command(...args: string[]): Promise<string> {
+    const ended = await run(
+      [process.execPath, "--import", "tsx", "sandbox/cli.ts", ...args],
+      this.baseEnvironment,
+      30 * 60_000,
+    );
+    if (ended.code !== 0)
+      throw new Error(`sandbox ${args.join(" ")}: exit code ${ended.code}\n${ended.stdout}\n${ended.stderr}`);
+    return ended.stdout;
+  }
+
+  /** What `env` prints for a region. */
+  async environment(region: string): Promise<NodeJS.ProcessEnv> {
+    let own = this.environments.get(region);
+    if (!own) {
+      own = JSON.parse(await this.command("env", region, "--json")) as Record<string, string>;
+      this.environments.set(region, own);
+    }
+    return { ...this.baseEnvironment, ...own, PATH: `${own.PATH}:${process.env.PATH}` };
+  }
+
+  /** Runs one of the operator's tools for a region. */
+  async tool(region: string, ...command: string[]): Promise<Ended> {
+    return run(command, await this.environment(region), 10 * 60_000);
+  }
+
+  /** The same, and throws if it fails. */
+  async must(region: string, ...command: string[]): Promise<string> {
+    const ended = await this.tool(region, ...command);
+    if (ended.code !== 0)
+      throw new Error(`${command.join(" ")}: exit code ${ended.code}\n${ended.stdout}\n${ended.stderr}`);
+    return ended.stdout;
+  }
+
+  /** What kubectl gives as JSON, in the region's namespace. */
+  async objects<T>(region: string, ...args: string[]): Promise<T> {
+    return JSON.parse(await this.must(region, "kubectl", "-n", `restate-${region}`, "get", "-o", "json", ...args)) as T;
+  }
+
+  /** Rows of a query against the cluster, asked in a pod of the region. */
+  async query<T>(region: string, sql: string): Promise<T[]> {
+    const text = await this.must(
+      region,
+      ...["kubectl", "-n", `restate-${region}`, "exec", "restate-0", "--"],
+      ...["restatectl", "sql", "--json", sql],
+    );
+    return JSON.parse(text.slice(text.indexOf("["))) as T[];
+  }
+
+  /** A stack's outputs. */
+  async outputs(region: string): Promise<Record<string, unknown>> {
+    return JSON.parse(await this.must(region, "pulumi", "stack", "output", "--json")) as Record<string, unknown>;
+  }
+
+  async stop(): Promise<void> {
+    await this.command("down", "--delete-state");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Asks again and again until the answer is true; throws what was last seen after the deadline. */
+export async function eventually<T>(seconds: number, ask: () => Promise<T>, right: (answer: T) => boolean): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    const answer = await ask();
+    if (right(answer)) return answer;
+    if (Date.now() > deadline) throw new Error(`not so after ${seconds} s; last seen: ${JSON.stringify(answer)}`);
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
