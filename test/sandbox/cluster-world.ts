@@ -10,11 +10,11 @@ const own = mkdtempSync(join(tmpdir(), "sandbox-cluster-"));
 process.env.RESTATE_SANDBOX_DIR = own;
 
 const modules = async () => ({
-  access: await import("../../sandbox/world/access"),
-  control: await import("../../sandbox/world/control"),
-  regions: await import("../../sandbox/world/regions"),
-  toolchain: await import("../../sandbox/toolchain"),
-  world: await import("../../sandbox/world/world"),
+  access: await import("../../sandbox/world/access.js"),
+  control: await import("../../sandbox/world/control.js"),
+  regions: await import("../../sandbox/world/regions.js"),
+  toolchain: await import("../../sandbox/toolchain/index.js"),
+  world: await import("../../sandbox/world/world.js"),
 });
 
 /** What a command came to. */

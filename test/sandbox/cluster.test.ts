@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
-import type { V1Container, V1Event, V1Node, V1Pod, V1PodSpec } from "@kubernetes/client-node";
+import type { CoreV1Event, V1Container, V1Node, V1Pod, V1PodSpec } from "@kubernetes/client-node";
 import { ClusterWorld, eventually } from "./cluster-world";
 
 const [region1, region2] = ["region1", "region2"];
@@ -50,12 +50,8 @@ const phase = (name: string, wanted: string): Promise<V1Pod> =>
   eventually(`pod ${name} is ${wanted}`, async () => (get(name).status?.phase === wanted ? get(name) : undefined));
 
 function events(name: string): string {
-  const { items } = world.get<List<V1Event & { message: string }>>(
-    region1!,
-    "events",
-    `--field-selector=involvedObject.name=${name}`,
-  );
-  return items.map((e) => `${(e as { reason?: string }).reason}: ${e.message}`).join("\n");
+  const { items } = world.get<List<CoreV1Event>>(region1!, "events", `--field-selector=involvedObject.name=${name}`);
+  return items.map((e) => `${e.reason}: ${e.message}`).join("\n");
 }
 
 describe("the sandbox's clusters", { timeout: 600_000 }, () => {
