@@ -5,13 +5,14 @@
  * the clone's alone. `--cold` builds every tool in an empty cache first: that takes minutes.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { size, table } from "./commands/text";
 import type { WorldStatus } from "./world/control";
 import { projectDir } from "./world/paths";
+import { processTable, processTree } from "./world/processes";
 
 /** One measurement: seconds, or bytes. */
 interface Figure {
@@ -71,6 +72,7 @@ function main(): number {
     for (let run = 1; run <= runs; run++) {
       sandbox("down");
       timed(`warm start ${run}: both clusters ready`, () => sandbox("up", "--world-only", "--json"));
+      figures.push(processorTime(JSON.parse(sandbox("status", "--json")) as WorldStatus));
     }
     timed("up when all is up", () => sandbox("up", "--world-only", "--json"));
     figures.push(...memory(JSON.parse(sandbox("status", "--json")) as WorldStatus));
@@ -79,14 +81,35 @@ function main(): number {
     sandbox("down", "--delete-state");
     rmSync(base, { recursive: true, force: true });
   }
-  const machine = { cores: cpus().length, model: cpus()[0]?.model, memory: totalmem(), node: process.version };
+  const load = loadavg()[0]!;
+  const machine = { load, cores: cpus().length, model: cpus()[0]?.model, memory: totalmem(), node: process.version };
   if (values.json) console.log(JSON.stringify({ machine, figures }, null, 2));
   else {
-    console.log(`${machine.cores} cores (${machine.model}), ${size(machine.memory)}, Node ${machine.node}\n`);
+    console.log(
+      `${machine.cores} cores (${machine.model}), ${size(machine.memory)}, Node ${machine.node}, load ${load.toFixed(1)}\n`,
+    );
     const rows = figures.map(({ what, value, unit }) => [what, unit === "s" ? `${value.toFixed(2)} s` : size(value)]);
     console.log(table(["WHAT", "FIGURE"], rows));
   }
   return 0;
+}
+
+/** Processor seconds that the parts have needed so far: unlike times, the same on a machine that is busy otherwise. */
+function processorTime(status: WorldStatus): Figure {
+  const ticks = Number(spawnSync("getconf", ["CLK_TCK"], { encoding: "utf8" }).stdout);
+  const processes = processTable();
+  const own = (pid: number): number => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(fields[11]) + Number(fields[12]);
+    } catch {
+      return 0;
+    }
+  };
+  const pids = status.parts.flatMap((part) => (part.hostPid ? processTree(part.hostPid, processes) : []));
+  const value = pids.reduce((sum, pid) => sum + own(pid), 0) / ticks;
+  return { what: "processor time of all parts until then", value, unit: "s" };
 }
 
 /** Memory by part and in all; shared pages are counted in proportion. */
