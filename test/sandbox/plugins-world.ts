@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ConfigMap, type EngineEvent, LocalWorkspace, type PulumiFn, Stack } from "@pulumi/pulumi/automation";
 import { ensureToolchain, noProgress, preparePulumiHome, pulumiEnv, toolPath } from "../../sandbox/toolchain";
@@ -73,8 +73,8 @@ export class PluginWorld {
   async start(): Promise<void> {
     await ensureToolchain(["pulumi", "python", "kubernetes-plugin"], noProgress);
     await preparePulumiHome(join(this.base, "home"));
-    const environment = pulumiEnv({ home: join(this.base, "home"), backendDir: join(this.base, "backend") });
-    process.env.PATH = [environment.PATH, process.env.PATH].join(delimiter);
+    // The engine itself, not the sandbox's link to it: `sandbox down` may come in between.
+    process.env.PATH = [dirname(toolPath("pulumi")), process.env.PATH].join(delimiter);
     mkdirSync(join(this.base, "backend"));
     this.motoPort = await freePort();
     const script = join(projectDir, "sandbox/aws/moto/server.py");
@@ -156,7 +156,7 @@ export class PluginWorld {
       name,
       await LocalWorkspace.create({
         program,
-        envVars: environment,
+        envVars: { ...environment, PATH: process.env.PATH ?? "" },
         projectSettings: { name: "plugins", runtime: "nodejs", main: projectDir },
       }),
     );

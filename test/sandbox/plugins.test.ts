@@ -1,8 +1,10 @@
 /** The provider plugins with the real engine, against moto: what the official plugins do, done here. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CreateSubnetCommand, CreateVpcCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { CreateClusterCommand, EKSClient, ListPodIdentityAssociationsCommand } from "@aws-sdk/client-eks";
 import * as iamSdk from "@aws-sdk/client-iam";
@@ -10,6 +12,7 @@ import * as s3Sdk from "@aws-sdk/client-s3";
 import * as aws from "@pulumi/aws";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import { version } from "@pulumi/random/package.json";
 import { type Outcome, PluginWorld, type TestStack } from "./plugins-world";
 
 const world = new PluginWorld();
@@ -535,7 +538,7 @@ describe("beyond one resource", { concurrency: false }, () => {
     assert.deepEqual(told(await stack.refresh()), []);
     await stack.stack.setConfig("aws:defaultTags", { value: JSON.stringify({ tags: { project: "q" } }) });
     assert.deepEqual(told(await stack.preview()).sort(), [
-      "update oidc: tagsAll.project",
+      "update oidc: tagsAll.mine, tagsAll.project",
       "update tagged: tagsAll.project",
     ]);
     await stack.destroy();
@@ -577,5 +580,24 @@ describe("beyond one resource", { concurrency: false }, () => {
     assert.match(await stack.failing((it) => it.preview()), /AWS account ID not allowed: 123456789012/);
     await stack.stack.setConfig("aws:httpProxy", { value: "http://127.0.0.1:1" });
     assert.match(await stack.failing((it) => it.preview()), /does not know httpProxy/);
+  });
+
+  test("a plugin ends when its engine is killed", async () => {
+    const plugin = join(world.base, "home/plugins", `resource-random-v${version}`, "pulumi-resource-random");
+    // A shell plays the engine: it starts the plugin, says its process id, and waits.
+    const engine = spawn("sh", ["-c", `'${plugin}' 127.0.0.1:1 & echo "pid $!"; wait`], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let said = "";
+    for await (const chunk of engine.stdout) {
+      said += chunk;
+      if (/^pid \d+$/m.test(said) && /^\d+$/m.test(said)) break;
+    }
+    const pid = Number(/^pid (\d+)$/m.exec(said)?.[1]);
+    const alive = () => existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
+    assert.ok(alive());
+    engine.kill("SIGKILL");
+    for (let i = 0; i < 100 && alive(); i++) await sleep(100);
+    assert.ok(!alive(), "the plugin is still there 10 s after its engine was killed");
   });
 });

@@ -35,6 +35,9 @@ export async function serve<Context>(definition: ProviderDefinition<Context>): P
     ),
   );
   process.stdout.write(`${port}\n`);
+  // An engine that is killed cannot stop its plugins: without this they would stay for ever.
+  const engine = process.ppid;
+  setInterval(() => process.ppid !== engine && process.exit(1), 1000).unref();
 }
 
 /** Answers with what the function returns, or with its failure. */
