@@ -78,7 +78,7 @@ function deploy(json: boolean): Promise<number> {
  * Brings up the world and writes what the host needs to reach it: kubeconfigs, tools, Pulumi's home, the stacks'
  * configuration. Safe to call at any time, and from several processes at once.
  */
-export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
+async function worldUp(progress: Progress): Promise<HostPortsStatus> {
   const missing = missingPrerequisites();
   if (missing.length > 0) throw new WorldError(describeMissing(missing));
   const listener = worldProgress(progress);
@@ -97,7 +97,7 @@ export async function worldUp(progress: Progress): Promise<HostPortsStatus> {
 }
 
 /** The toolchain's way to tell what it does, on this view. */
-export function toolchainProgress(progress: Progress): ToolchainProgress {
+function toolchainProgress(progress: Progress): ToolchainProgress {
   return {
     say: (line) => progress.note(line),
     async task(title, run) {

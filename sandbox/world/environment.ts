@@ -21,7 +21,7 @@ import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig, worldKeys } fro
 const stackFolder = join(sandboxDir, "project");
 
 /** The stack configuration file of a region. */
-export function stackConfigFile(region: string): string {
+function stackConfigFile(region: string): string {
   return join(stackFolder, `Pulumi.${region}.yaml`);
 }
 
@@ -61,7 +61,7 @@ interface StackFile {
  * A stack file for a world that has started again: what an operator has set in it stays, and what says where things are
  * in this world is as it is now. Pure.
  */
-export function mergeStackFile(before: StackFile, now: { config: Record<string, unknown> }): StackFile {
+function mergeStackFile(before: StackFile, now: { config: Record<string, unknown> }): StackFile {
   const places = Object.entries(now.config).filter(([key]) => worldKeys.has(key));
   return { ...before, config: { ...now.config, ...before.config, ...Object.fromEntries(places) } };
 }
@@ -89,10 +89,10 @@ const run = promisify(execFile);
 export const pulumiHome = join(sandboxDir, "pulumi-home");
 
 /** Folder of Pulumi's state backend. */
-export const pulumiBackend = join(stateDir, "pulumi");
+const pulumiBackend = join(stateDir, "pulumi");
 
 /** Folder with the sandbox's tools, to be put on PATH. */
-export const toolsDir = join(sandboxDir, "bin");
+const toolsDir = join(sandboxDir, "bin");
 
 /** Variables by name; PATH holds only the folder to be put before the others. */
 export function operatorEnvironment(region: WorldRegion, where: "host" | "inside" = "host"): Record<string, string> {

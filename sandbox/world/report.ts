@@ -11,7 +11,7 @@ export interface ClusterReport {
 }
 
 /** One network load balancer. */
-export interface LoadBalancerReport {
+interface LoadBalancerReport {
   region: string;
   name: string;
   hostname: string;
@@ -23,7 +23,7 @@ export interface LoadBalancerReport {
 }
 
 /** Copying from one bucket to another. */
-export interface ReplicationReport {
+interface ReplicationReport {
   source: string;
   destination: string;
   pending: number;
@@ -33,7 +33,7 @@ export interface ReplicationReport {
 }
 
 /** Something that was broken on purpose and not mended yet. */
-export interface FaultReport {
+interface FaultReport {
   /** What it does, in words. */
   what: string;
   /** Command that mends it. */

@@ -23,7 +23,7 @@ import { checkItems, dependents, type Item, isPart, type Plan, type Step, stopOr
 import { memoryOf, processEntry, processTable, processTree } from "./processes";
 
 /** Where a part or step stands. `done` is a step's `ready`; `failed` a step's `dead`. */
-export type ItemState =
+type ItemState =
   | "idle"
   | "waiting"
   | "starting"
