@@ -1,6 +1,6 @@
 /** What the tests of the provider plugins run on: the real engine, moto, and a gate before it that counts and fails requests. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -149,7 +149,28 @@ export class PluginWorld {
     return { region, endpoint: this.endpoint, credentials, forcePathStyle: true };
   }
 
-  /** A new stack of its own. */
+  /**
+   * A new stack whose program runs in a process of its own, as plain JavaScript: for operations that fail. (The SDK leaves
+   * rejections behind when an inline program's engine gives up, and the test runner takes them for failures.)
+   */
+  async separateStack(name: string, source: string): Promise<TestStack> {
+    const workDir = join(this.base, name);
+    mkdirSync(workDir);
+    symlinkSync(join(projectDir, "node_modules"), join(workDir, "node_modules"));
+    writeFileSync(join(workDir, "package.json"), "{}");
+    writeFileSync(
+      join(workDir, "Pulumi.yaml"),
+      `name: plugins\nruntime: { name: nodejs, options: { typescript: false } }\n`,
+    );
+    writeFileSync(join(workDir, "index.js"), source);
+    const environment = pulumiEnv({ home: join(this.base, "home"), backendDir: join(this.base, "backend") });
+    const envVars = { ...environment, PATH: process.env.PATH ?? "" };
+    const stack = await Stack.createOrSelect(name, await LocalWorkspace.create({ workDir, envVars }));
+    await stack.setAllConfig(this.settings());
+    return new TestStack(stack);
+  }
+
+  /** A new stack with an inline program. */
   async stack(name: string, program: PulumiFn, settings: ConfigMap = this.settings()): Promise<TestStack> {
     const environment = pulumiEnv({ home: join(this.base, "home"), backendDir: join(this.base, "backend") });
     const stack = await Stack.createOrSelect(
@@ -165,7 +186,7 @@ export class PluginWorld {
   }
 }
 
-/** A stack with an inline program. */
+/** A stack and what can be done with it. */
 export class TestStack {
   constructor(readonly stack: Stack) {}
 

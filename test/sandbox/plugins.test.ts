@@ -545,10 +545,12 @@ describe("beyond one resource", { concurrency: false }, () => {
   });
 
   test("a bucket that exists but is incomplete stays in the state; one that is not empty is not deleted", async () => {
-    const program = (forceDestroy: boolean) => async () => {
-      new aws.s3.Bucket("half", { bucket: "plugins-half", tags: { a: "b" }, forceDestroy });
-    };
-    const stack = await world.stack("half", program(false));
+    const stack = await world.separateStack(
+      "half",
+      `const aws = require("@pulumi/aws");
+       const forceDestroy = new (require("@pulumi/pulumi").Config)().getBoolean("force") ?? false;
+       new aws.s3.Bucket("half", { bucket: "plugins-half", tags: { a: "b" }, forceDestroy });`,
+    );
     world.intercept = ({ method, url }) =>
       method === "PUT" && url.includes("tagging")
         ? { status: 403, body: "<Error><Code>AccessDenied</Code><Message>not yet</Message></Error>" }
@@ -562,7 +564,7 @@ describe("beyond one resource", { concurrency: false }, () => {
     await s3.send(new s3Sdk.PutObjectCommand({ Bucket: "plugins-half", Key: "a", Body: "1" }));
     const full = await stack.failing((it) => it.destroy());
     assert.match(full, /deleting S3 Bucket \(plugins-half\): .*409, BucketNotEmpty/);
-    stack.program = program(true);
+    await stack.stack.setConfig("plugins:force", { value: "true" });
     assert.deepEqual(told(await stack.up()), ["update half: forceDestroy"]);
     await stack.destroy();
     const { Buckets = [] } = await s3.send(new s3Sdk.ListBucketsCommand({}));
@@ -570,9 +572,7 @@ describe("beyond one resource", { concurrency: false }, () => {
   });
 
   test("an unknown type, an unknown setting and a foreign account are refused by name", async () => {
-    const stack = await world.stack("refused", async () => {
-      new aws.sqs.Queue("queue", {});
-    });
+    const stack = await world.separateStack("refused", `new (require("@pulumi/aws").sqs.Queue)("queue", {});`);
     const unknown = await stack.failing((it) => it.preview());
     assert.match(unknown, /no resource type aws:sqs\/queue:Queue; it has .*aws:s3\/bucket:Bucket/);
     assert.match(unknown, /pulumi plugin install resource aws v7\./);

@@ -23,7 +23,8 @@ import {
 type EndpointName = keyof types.input.ProviderEndpoint;
 
 /** Services that the stand-in calls itself. */
-export const services = ["s3", "iam", "sts", "ec2", "eks"] as const satisfies readonly EndpointName[];
+const services = ["s3", "iam", "sts", "ec2", "eks"] as const satisfies readonly EndpointName[];
+/** A service that the stand-in calls. */
 export type Service = (typeof services)[number];
 
 /** Services that a stack's settings may well name for others, and that are accepted here without being used. */

@@ -1,7 +1,7 @@
 /** Errors of the AWS APIs: their codes, the form in which they are shown, and trying again. */
 
 /** The code of an AWS error, e.g. `NoSuchBucket`; the name of any other error. */
-export function codeOf(error: unknown): string {
+function codeOf(error: unknown): string {
   const { name, Code } = (error ?? {}) as { name?: string; Code?: string };
   return (name === "Error" || name === undefined ? Code : name) ?? name ?? "";
 }

@@ -236,7 +236,7 @@ function checkValue(field: Field<unknown>, value: Value, path: string, subject: 
 }
 
 /** Whether two values of a field mean the same to AWS. */
-export function same(field: Field<unknown>, a: Value | undefined, b: Value | undefined): boolean {
+function same(field: Field<unknown>, a: Value | undefined, b: Value | undefined): boolean {
   if (isUnknown(a) || isUnknown(b)) return false;
   if (isEmpty(a) || isEmpty(b)) return isEmpty(a) && isEmpty(b);
   switch (field.kind) {

@@ -14,7 +14,7 @@ export interface Request<Context> {
 }
 
 /** What reading a resource gives. */
-export interface Read<State> {
+interface Read<State> {
   /** The proper id, where an import may have given it in another form. */
   id?: string;
   state: State;
