@@ -6,7 +6,7 @@ export type RegionName = (typeof regionNames)[number];
 
 /** Which regions should take work: both, or one alone while the other is drained. */
 export const servingValues = ["both", ...regionNames] as const;
-export type Serving = (typeof servingValues)[number];
+type Serving = (typeof servingValues)[number];
 
 /** The port on which Restate nodes talk to each other. It carries unauthenticated cluster control. */
 export const nodePort = 5122;

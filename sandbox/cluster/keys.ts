@@ -95,7 +95,7 @@ export function ensureKeys(region: WorldRegion, binary: string): void {
 }
 
 /** A kubeconfig for one of the region's clients, with its keys inside; the context has the region's name. */
-export function kubeconfig(region: WorldRegion, key: string): string {
+function kubeconfig(region: WorldRegion, key: string): string {
   const read = (file: string) => readFileSync(join(pkiDir(region), file)).toString("base64");
   return stringify({
     apiVersion: "v1",

@@ -132,7 +132,7 @@ export function instanceId(node: V1Node): string | undefined {
 }
 
 /** Says whether a node is Ready. */
-export function isReady(node: V1Node): boolean {
+function isReady(node: V1Node): boolean {
   return node.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
 }
 

@@ -1,0 +1,226 @@
+/** What the state of both regions means: findings, worst first, each with the next command. Pure. */
+
+/** One row of Restate's table `nodes`. */
+export interface NodeRow {
+  name: string;
+  state: string;
+  location: string;
+  storage_state: string;
+  worker_state: string;
+  metadata_server_state: string;
+}
+
+/** One row of `logs_tail_segments`. */
+export interface LogRow {
+  log_id: number;
+  replication: string | null;
+}
+
+/** One row of `partition_state`: one partition's processor on one node. */
+export interface PartitionRow {
+  partition_id: number;
+  node: string;
+  effective_mode: string | null;
+  replay_status: string | null;
+  applied_log_lsn: number | null;
+  target_tail_lsn: number | null;
+  archived_log_lsn: number | null;
+}
+
+/** One Restate pod. */
+export interface PodRow {
+  name: string;
+  phase: string;
+  ready: boolean;
+  restarts: number;
+  kubernetesNode: string;
+}
+
+/** One region, as its stack and its Kubernetes cluster tell. */
+export interface RegionView {
+  stack: string;
+  region: string;
+  /** Why its cluster cannot be read; absent if it can. */
+  unreachable?: string;
+  pending: string[];
+  /** What the stack says of its nodes. */
+  nodes: { name: string; pod: string; zone: string; loadBalancer: { name: string; hostname: string } }[];
+  pods: PodRow[];
+  /** Load balancers that the cluster's Services have now, by pod. */
+  loadBalancers: Record<string, string | undefined>;
+}
+
+/** The Restate cluster; absent while nobody could be asked. */
+export interface ClusterView {
+  /** Pod that was asked. */
+  askedIn: string;
+  nodes: NodeRow[];
+  logs: LogRow[];
+  partitions: PartitionRow[];
+}
+
+/** Everything that the report is made from. */
+export interface StatusView {
+  regions: RegionView[];
+  cluster?: ClusterView;
+  /** Why the Restate cluster could not be asked. */
+  noCluster?: string;
+  replicas: number;
+  partitions: number;
+}
+
+/** Something that is not as it should be. */
+export interface Finding {
+  severity: "error" | "warning";
+  what: string;
+  next: string;
+}
+
+/** Records behind the tail at which a processor counts as lagging. */
+const laggingRecords = 1000;
+
+/** Whether a processor leads its partition; Restate changed the spelling in 1.7.3. */
+export const leads = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "leader";
+
+/** All that is wrong, errors first. */
+export function judge(view: StatusView): Finding[] {
+  const findings: Finding[] = [];
+  const error = (what: string, next: string) => findings.push({ severity: "error", what, next });
+  const warning = (what: string, next: string) => findings.push({ severity: "warning", what, next });
+
+  for (const region of view.regions) {
+    const kubectl = `kubectl -n restate-${region.region}`;
+    if (region.unreachable) {
+      error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl} get pods`);
+      continue;
+    }
+    for (const one of region.pending) warning(`${region.region}: ${one}`, `pulumi up --stack ${region.stack}`);
+    for (const node of region.nodes) {
+      const pod = region.pods.find((p) => p.name === node.pod);
+      if (!pod) error(`${node.name}: its pod does not exist`, `${kubectl} describe statefulset restate`);
+      else if (!pod.ready) {
+        error(
+          `${node.name}: its pod is ${pod.phase}, not ready (${pod.restarts} restarts)`,
+          `${kubectl} describe pod ${pod.name}`,
+        );
+      }
+      const hostname = region.loadBalancers[node.pod];
+      if (hostname !== node.loadBalancer.hostname) {
+        error(
+          `${node.name}: its load balancer is ${hostname ?? "gone"}, and the stack made ${node.loadBalancer.hostname}`,
+          `pulumi up --refresh --stack ${region.stack}`,
+        );
+      }
+    }
+  }
+
+  const { cluster } = view;
+  if (!cluster) {
+    error(
+      `the Restate cluster cannot be asked: ${view.noCluster ?? "no pod runs"}`,
+      "kubectl get pods -A -l app=restate",
+    );
+    return order(findings);
+  }
+  const status = "restatectl status, in any Restate pod";
+  const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
+  for (const node of cluster.nodes.filter((one) => one.state !== "alive"))
+    error(`${node.name} is ${node.state}`, status);
+  const expected = 2 * view.replicas;
+  if (cluster.nodes.length !== expected)
+    error(`the cluster has ${cluster.nodes.length} nodes, not ${expected}`, status);
+  const aliveMembers = members.filter((node) => node.state === "alive").length;
+  if (aliveMembers <= members.length / 2) {
+    error(`the metadata store has lost its majority: ${aliveMembers} of ${members.length} members are alive`, status);
+  }
+  if (cluster.logs.length < view.partitions) {
+    error(`${cluster.logs.length} of ${view.partitions} logs exist`, status);
+  }
+  for (let id = 0; id < view.partitions; id++) {
+    const rows = cluster.partitions.filter((row) => row.partition_id === id);
+    if (!rows.some(leads)) error(`partition ${id} has no leader`, status);
+    for (const row of rows) {
+      const behind = (row.target_tail_lsn ?? 0) - 1 - (row.applied_log_lsn ?? 0);
+      if (row.target_tail_lsn !== null && behind > laggingRecords) {
+        warning(`partition ${id} on ${row.node} is ${behind} records behind`, status);
+      }
+    }
+  }
+  return order(findings);
+}
+
+function order(findings: Finding[]): Finding[] {
+  return [...findings.filter((f) => f.severity === "error"), ...findings.filter((f) => f.severity === "warning")];
+}
+
+/** A table with aligned columns. */
+export function table(rows: string[][]): string {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows
+    .map(
+      (row) =>
+        `  ${row
+          .map((cell, i) => cell.padEnd(widths[i]!))
+          .join("  ")
+          .trimEnd()}`,
+    )
+    .join("\n");
+}
+
+/** The whole report, for people: what is wrong first. */
+export function render(view: StatusView): string {
+  const findings = judge(view);
+  const parts: string[] = [];
+  if (findings.length === 0) parts.push("✓ all is well");
+  for (const { severity, what, next } of findings)
+    parts.push(`${severity === "error" ? "✗" : "!"} ${what}\n    next: ${next}`);
+
+  const rowOf = (name: string) => view.cluster?.nodes.find((node) => node.name === name);
+  const leadCount = (id: string) => view.cluster?.partitions.filter((row) => row.node === id && leads(row)).length ?? 0;
+  parts.push(
+    table([
+      ["NODE", "POD", "STATE", "STORAGE", "WORKER", "METADATA", "LEADS", "ZONE", "LOAD BALANCER"],
+      ...view.regions.flatMap((region) =>
+        region.nodes.map((node) => {
+          const row = rowOf(node.name);
+          const pod = region.pods.find((p) => p.name === node.pod);
+          return [
+            node.name,
+            region.unreachable ? "?" : pod ? (pod.ready ? "ready" : pod.phase) : "none",
+            row?.state ?? "?",
+            row?.storage_state ?? "?",
+            row?.worker_state ?? "?",
+            row?.metadata_server_state ?? "?",
+            view.cluster ? String(leadCount(node.name)) : "?",
+            node.zone,
+            node.loadBalancer.name,
+          ];
+        }),
+      ),
+    ]),
+  );
+  if (view.cluster) {
+    const { logs, partitions, askedIn } = view.cluster;
+    const ids = [...new Set(partitions.map((row) => row.partition_id))].sort((a, b) => a - b);
+    parts.push(
+      table([
+        ["PARTITION", "LEADER", "APPLIED", "IN SNAPSHOTS", "BEHIND", "LOG REPLICATION"],
+        ...ids.map((id) => {
+          const rows = partitions.filter((row) => row.partition_id === id);
+          const leader = rows.find(leads);
+          const behind = Math.max(0, ...rows.map((row) => (row.target_tail_lsn ?? 0) - 1 - (row.applied_log_lsn ?? 0)));
+          return [
+            String(id),
+            leader?.node ?? "none",
+            String(leader?.applied_log_lsn ?? "?"),
+            String(leader?.archived_log_lsn ?? "none"),
+            String(behind),
+            logs.find((log) => log.log_id === id)?.replication ?? "?",
+          ];
+        }),
+      ]),
+    );
+    parts.push(`asked in pod ${askedIn}`);
+  }
+  return parts.join("\n\n");
+}
