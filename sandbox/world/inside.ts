@@ -41,7 +41,7 @@ async function main(): Promise<void> {
     memory: () => memoryOf(process.pid),
     onShutdown: () => process.exit(0),
   });
-  supervisor.ensure("main");
+  await supervisor.ensure("main");
 }
 
 main().catch((error) => {

@@ -28,7 +28,7 @@ export interface WorldRegion {
   gatewayIp: string;
   /** Where kube-apiserver listens, on port 6443, in the sandbox's namespace. */
   apiServerIp: string;
-  /** The range of ClusterIPs. Nothing routes to them: the sandbox has no kube-proxy. */
+  /** The range of ClusterIPs. There is no kube-proxy: the traffic process listens on each and forwards. */
   serviceCidr: string;
   /** Name of the EKS cluster that the Kubernetes cluster plays. */
   eksClusterName: string;

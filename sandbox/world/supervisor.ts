@@ -113,8 +113,10 @@ export class Supervisor {
     setInterval(() => this.rotateLogs(), 5_000).unref();
   }
 
-  /** Brings up all of a group that is not up: new, ended, or failed. Returns at once. */
-  ensure(group: string): void {
+  /** Brings up all of a group that is not up: new, ended, or failed. Resolves when all is on its way, not when it is up. */
+  async ensure(group: string): Promise<void> {
+    // What is still ending, with what it is bound to, must have ended before it can start again.
+    while ([...this.entries.values()].some((e) => e.state === "stopping")) await sleep(this.pollInterval);
     if (this.stopping) throw new RequestError("the sandbox is shutting down");
     if (![...this.entries.values()].some((e) => e.group === group)) this.add(this.itemsOf(group), group);
     const fallen = [...this.entries.values()].filter((e) => !up.includes(e.state) && !running.includes(e.state));
