@@ -195,19 +195,27 @@ describe("two regions in the sandbox", () => {
     );
   });
 
-  test("a peer that is destroyed leaves what was built for it, and comes back", async () => {
-    await sandbox.must("region2", ...["pulumi", "destroy", "--yes", "--skip-preview"]);
-    const kept = await sandbox
-      .must("region1", ...["pulumi", "up", "--yes", "--skip-preview", "--expect-no-changes", "--suppress-outputs"])
-      .catch((error: Error) => error.message);
-    assert.doesNotMatch(kept, /deleted/);
-    const outputs = await sandbox.outputs("region1");
-    assert.ok(outputs.replication);
-    assert.match((outputs.pending as string[]).join("\n"), /kept as it is.*restate:forgetPeer/s);
+  test("a peer that is destroyed takes nothing with it that was built for it, and is found again when it is back", async () => {
+    const up = ["pulumi", "up", "--yes", "--skip-preview", "--suppress-outputs"];
+    const replicatesTo = async () =>
+      ((await sandbox.outputs("region1")).replication as { destination: string }).destination;
+    const before = await replicatesTo();
+    await sandbox.must("region2", "pulumi", "destroy", "--yes", "--skip-preview");
+    await sandbox.must("region1", ...up, "--expect-no-changes");
+    assert.equal(await replicatesTo(), before);
+    const pending = (await sandbox.outputs("region1")).pending as string[];
+    assert.match(pending.join("\n"), /kept as it is.*restate:forgetPeer/s);
+
+    await sandbox.must("region2", ...up);
+    await sandbox.must("region1", ...up);
+    const { bucket } = (await sandbox.outputs("region2")) as { bucket: { arn: string } };
+    assert.notEqual(bucket.arn, before);
+    assert.equal(await replicatesTo(), bucket.arn);
+    assert.deepEqual((await sandbox.outputs("region1")).pending, []);
   });
 
-  test("destroying the last region leaves nothing behind, in AWS or in Kubernetes", async () => {
-    await sandbox.must("region1", ...["pulumi", "destroy", "--yes", "--skip-preview"]);
+  test("destroying both regions leaves nothing behind, in AWS or in Kubernetes", async () => {
+    for (const region of regions) await sandbox.must(region, "pulumi", "destroy", "--yes", "--skip-preview");
     for (const region of regions) {
       const namespaces = await sandbox.must(region, ...["kubectl", "get", "namespaces", "-o", "name"]);
       assert.doesNotMatch(namespaces, /restate/);

@@ -513,11 +513,9 @@ describe("a load balancer", () => {
     });
     assert.equal(lb.ports[0]!.targets[0]!.id, pod0.ip);
     assert.equal(lb.ports[0]!.targets[0]!.port, 5122);
-    const { greeting } = await pod0.do<{ greeting: string }>("open", {
-      name: "ip",
-      host: lb.addresses[0]!.ip,
-      port: 5122,
-    });
+    const { greeting } = await eventually("it answers", () =>
+      pod0.do<{ greeting: string }>("open", { name: "ip", host: lb.addresses[0]!.ip, port: 5122 }),
+    );
     assert.equal(greeting, "restate-0.region1");
     await eventWith("by-address", "AnnotationWithoutEffect", /target-node-labels has no effect on targets of type ip/);
     await api().deleteNamespacedService({ name: "by-address", namespace: "restate" });
