@@ -40,8 +40,14 @@ export interface PodRow {
 export interface RegionView {
   stack: string;
   region: string;
+  /** Namespace of its Restate pods. */
+  namespace: string;
+  /** Kubeconfig and context as its settings name them; absent where kubectl's own are as good. */
+  kubeconfig?: string;
+  context?: string;
   /** Why its cluster cannot be read; absent if it can. */
   unreachable?: string;
+  /** What its stack waits for, each with the next command after `Next: `; one without means an `up` of this stack. */
   pending: string[];
   /** What the stack says of its nodes. */
   nodes: { name: string; pod: string; zone: string; loadBalancer: { name: string; hostname: string } }[];
@@ -53,7 +59,7 @@ export interface RegionView {
 /** The Restate cluster; absent while nobody could be asked. */
 export interface ClusterView {
   /** Pod that was asked. */
-  askedIn: string;
+  askedIn: { stack: string; pod: string };
   nodes: NodeRow[];
   logs: LogRow[];
   partitions: PartitionRow[];
@@ -82,6 +88,29 @@ const laggingRecords = 1000;
 /** Whether a processor leads its partition; Restate changed the spelling in 1.7.3. */
 export const leads = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "leader";
 
+/** The beginning of a command that asks a region's cluster. */
+function kubectl({ namespace, kubeconfig, context }: RegionView): string {
+  const access = [...(kubeconfig ? ["--kubeconfig", kubeconfig] : []), ...(context ? ["--context", context] : [])];
+  return [
+    "kubectl",
+    ...access.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word}'`)),
+    "-n",
+    namespace,
+  ].join(" ");
+}
+
+/** Separates what waits from the next command, which the text of a pending step ends with. */
+function splitPending(text: string, stack: string): { what: string; next: string } {
+  const [, what, next] = /^(.*?)\.? Next: (.*)$/s.exec(text) ?? [];
+  return { what: what ?? text, next: next ?? `pulumi up --stack ${stack}` };
+}
+
+/** Records that a processor has yet to apply. */
+function recordsBehind(row: PartitionRow): number {
+  if (row.target_tail_lsn === null) return 0;
+  return Math.max(0, row.target_tail_lsn - 1 - (row.applied_log_lsn ?? 0));
+}
+
 /** All that is wrong, errors first. */
 export function judge(view: StatusView): Finding[] {
   const findings: Finding[] = [];
@@ -89,19 +118,21 @@ export function judge(view: StatusView): Finding[] {
   const warning = (what: string, next: string) => findings.push({ severity: "warning", what, next });
 
   for (const region of view.regions) {
-    const kubectl = `kubectl -n restate-${region.region}`;
+    for (const one of region.pending) {
+      const { what, next } = splitPending(one, region.stack);
+      warning(`${region.region}: ${what}`, next);
+    }
     if (region.unreachable) {
-      error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl} get pods`);
+      error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl(region)} get pods`);
       continue;
     }
-    for (const one of region.pending) warning(`${region.region}: ${one}`, `pulumi up --stack ${region.stack}`);
     for (const node of region.nodes) {
       const pod = region.pods.find((p) => p.name === node.pod);
-      if (!pod) error(`${node.name}: its pod does not exist`, `${kubectl} describe statefulset restate`);
+      if (!pod) error(`${node.name}: its pod does not exist`, `${kubectl(region)} describe statefulset restate`);
       else if (!pod.ready) {
         error(
           `${node.name}: its pod is ${pod.phase}, not ready (${pod.restarts} restarts)`,
-          `${kubectl} describe pod ${pod.name}`,
+          `${kubectl(region)} describe pod ${pod.name}`,
         );
       }
       const hostname = region.loadBalancers[node.pod];
@@ -117,12 +148,13 @@ export function judge(view: StatusView): Finding[] {
   const { cluster } = view;
   if (!cluster) {
     error(
-      `the Restate cluster cannot be asked: ${view.noCluster ?? "no pod runs"}`,
-      "kubectl get pods -A -l app=restate",
+      `the Restate cluster cannot be asked: ${view.noCluster ?? "no Restate pod runs"}`,
+      view.regions.map((region) => `${kubectl(region)} get pods -l app=restate`).join("; "),
     );
     return order(findings);
   }
-  const status = "restatectl status, in any Restate pod";
+  const asked = view.regions.find((region) => region.stack === cluster.askedIn.stack)!;
+  const status = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl status`;
   const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
   for (const node of cluster.nodes.filter((one) => one.state !== "alive"))
     error(`${node.name} is ${node.state}`, status);
@@ -130,7 +162,9 @@ export function judge(view: StatusView): Finding[] {
   if (cluster.nodes.length !== expected)
     error(`the cluster has ${cluster.nodes.length} nodes, not ${expected}`, status);
   const aliveMembers = members.filter((node) => node.state === "alive").length;
-  if (aliveMembers <= members.length / 2) {
+  if (members.length === 0) {
+    error("the metadata store has no members", status);
+  } else if (aliveMembers <= members.length / 2) {
     error(`the metadata store has lost its majority: ${aliveMembers} of ${members.length} members are alive`, status);
   }
   if (cluster.logs.length < view.partitions) {
@@ -140,8 +174,8 @@ export function judge(view: StatusView): Finding[] {
     const rows = cluster.partitions.filter((row) => row.partition_id === id);
     if (!rows.some(leads)) error(`partition ${id} has no leader`, status);
     for (const row of rows) {
-      const behind = (row.target_tail_lsn ?? 0) - 1 - (row.applied_log_lsn ?? 0);
-      if (row.target_tail_lsn !== null && behind > laggingRecords) {
+      const behind = recordsBehind(row);
+      if (behind > laggingRecords) {
         warning(`partition ${id} on ${row.node} is ${behind} records behind`, status);
       }
     }
@@ -153,9 +187,10 @@ function order(findings: Finding[]): Finding[] {
   return [...findings.filter((f) => f.severity === "error"), ...findings.filter((f) => f.severity === "warning")];
 }
 
-/** A table with aligned columns. */
+/** A table with aligned columns; rows may be shorter than others. */
 export function table(rows: string[][]): string {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const columns = Math.max(0, ...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
   return rows
     .map(
       (row) =>
@@ -208,19 +243,18 @@ export function render(view: StatusView): string {
         ...ids.map((id) => {
           const rows = partitions.filter((row) => row.partition_id === id);
           const leader = rows.find(leads);
-          const behind = Math.max(0, ...rows.map((row) => (row.target_tail_lsn ?? 0) - 1 - (row.applied_log_lsn ?? 0)));
           return [
             String(id),
             leader?.node ?? "none",
             String(leader?.applied_log_lsn ?? "?"),
             String(leader?.archived_log_lsn ?? "none"),
-            String(behind),
+            String(Math.max(...rows.map(recordsBehind))),
             logs.find((log) => log.log_id === id)?.replication ?? "?",
           ];
         }),
       ]),
     );
-    parts.push(`asked in pod ${askedIn}`);
+    parts.push(`asked in pod ${askedIn.pod} of ${askedIn.stack}`);
   }
   return parts.join("\n\n");
 }

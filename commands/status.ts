@@ -4,23 +4,25 @@
  *     npm run status -- [--stacks region1,region2] [--json]
  *
  * Reads the stacks' outputs, and the live cluster through the Kubernetes API alone. A region that cannot be reached is
- * shown as such. Exit code 0 if all is well, 1 if something is wrong, 2 if it was asked for in the wrong way.
+ * shown as such. Exit code 0 if all is well, 1 if something is wrong, 2 if it could not look: wrong flags, a stack that
+ * does not exist, settings with faults.
  */
+import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 import { DescribeClusterCommand, EKSClient } from "@aws-sdk/client-eks";
 import type { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
-import { LocalWorkspace } from "@pulumi/pulumi/automation";
 import { type ClusterAccess, eksKubeconfig, readKubeconfig } from "../kubernetes/access";
 import { peerOutputsSchema } from "../outputs";
 import { loadSettings, type Settings } from "../settings";
 import { type ClusterView, judge, type NodeRow, type PodRow, type RegionView, render, type StatusView } from "./report";
+import { openStack, organizationOf, plainOutputs, projectFolder, reasonOf, runCommand, twoStacks } from "./stacks";
 
-const usage = `npm run status -- [--stacks region1,region2] [--json]: one screen over both regions`;
+const usage = `npm run status -- [options]: one screen over both regions, what is wrong first
 
-/** Where Pulumi.yaml is: here, unless the environment names another folder, as \`pulumi --cwd\` would. */
-const projectFolder = process.env.PULUMI_OPTION_CWD ?? resolve(__dirname, "..");
+  --stacks A,B  the two stacks (default: region1,region2)
+  --json        all of it as JSON`;
 
 /** Longest that a cluster may take for an answer, in milliseconds. */
 const patience = 10_000;
@@ -52,12 +54,16 @@ async function accessOf(settings: Settings): Promise<ClusterAccess> {
     const { cluster } = await new EKSClient({ region: awsRegion }).send(
       new DescribeClusterCommand({ name: kubernetes.eksCluster }),
     );
+    const { endpoint, certificateAuthority, status } = cluster ?? {};
+    if (!endpoint || !certificateAuthority?.data) {
+      throw new Error(`EKS cluster ${kubernetes.eksCluster} is ${status ?? "unknown"} and has no endpoint`);
+    }
     return {
       kubeconfig: eksKubeconfig({
         name: kubernetes.eksCluster,
         awsRegion,
-        endpoint: cluster?.endpoint ?? "",
-        certificateAuthority: cluster?.certificateAuthority?.data ?? "",
+        endpoint,
+        certificateAuthority: certificateAuthority.data,
       }),
     };
   }
@@ -65,24 +71,41 @@ async function accessOf(settings: Settings): Promise<ClusterAccess> {
   return { kubeconfig, ...(kubernetes.context ? { context: kubernetes.context } : {}) };
 }
 
+/** Why a stack's outputs tell nothing of its nodes. */
+function withoutNodes(stack: string, outputs: Record<string, unknown>, faults: string): string {
+  return Object.keys(outputs).length === 0
+    ? `stack ${stack} was never brought up, or is destroyed`
+    : `the outputs of stack ${stack} are not those of this program (${faults})`;
+}
+
 /** Reads one stack and, if it answers, its cluster. */
 async function readRegion(stackName: string): Promise<Reachable> {
-  const stack = await LocalWorkspace.selectStack({ stackName, workDir: projectFolder });
-  const [outputs, config] = await Promise.all([stack.outputs(), stack.getAllConfig()]);
+  const stack = await openStack(stackName);
+  const [outputs, config, project, organization] = await Promise.all([
+    plainOutputs(stack),
+    stack.getAllConfig(),
+    stack.workspace.projectSettings(),
+    organizationOf(stack),
+  ]);
   const values = Object.fromEntries(Object.entries(config).map(([key, { value }]) => [key, value]));
-  const { name } = await stack.workspace.projectSettings();
   const settings = loadSettings(values, {
-    stack: stackName,
-    project: name,
-    organization: "organization",
+    stack: stackName.split("/").at(-1)!,
+    project: project.name,
+    organization,
     awsRegion: values["aws:region"],
   });
-  const plain = Object.fromEntries(Object.entries(outputs).map(([key, { value }]) => [key, value]));
-  const parsed = peerOutputsSchema.safeParse(plain);
+  const { kubernetes, kubeconfigContents, namespace } = settings;
+  const parsed = peerOutputsSchema.safeParse(outputs);
+  const faults = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") ?? "";
   const view: RegionView = {
     stack: stackName,
     region: settings.region,
-    pending: parsed.success ? ((plain.pending as string[]) ?? []) : ["this stack was never brought up"],
+    namespace,
+    ...(kubernetes.kubeconfig && !kubeconfigContents
+      ? { kubeconfig: resolve(projectFolder, kubernetes.kubeconfig.replace(/^~(?=\/)/, homedir())) }
+      : {}),
+    ...(kubernetes.context ? { context: kubernetes.context } : {}),
+    pending: parsed.success ? ((outputs.pending as string[]) ?? []) : [withoutNodes(stackName, outputs, faults)],
     nodes: parsed.success ? parsed.data.nodes : [],
     pods: [],
     loadBalancers: {},
@@ -93,10 +116,10 @@ async function readRegion(stackName: string): Promise<Reachable> {
     const kube = new KubeConfig();
     kube.loadFromString(access.kubeconfig);
     if (access.context) kube.setCurrentContext(access.context);
-    await within(readCluster(kube.makeApiClient(CoreV1Api), settings.namespace, view));
+    await within(readCluster(kube.makeApiClient(CoreV1Api), namespace, view));
     return { view, settings, config: kube };
   } catch (error) {
-    view.unreachable = (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+    view.unreachable = reasonOf(error).split("\n")[0]!;
     return { view, settings };
   }
 }
@@ -142,32 +165,37 @@ async function inPod(config: KubeConfig, namespace: string, pod: string, command
   return Buffer.concat(chunks).toString();
 }
 
-/** Asks the Restate cluster in the first pod that answers, whichever region it is in. */
+/** Asks the Restate cluster in the first pod that answers, whichever region it is in; ready ones are asked first. */
 async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView; noCluster?: string }> {
   const reasons: string[] = [];
-  for (const { config, settings, view } of regions) {
-    if (!config) continue;
-    for (const pod of view.pods.filter((one) => one.phase === "Running")) {
-      const query = async <T>(sql: string): Promise<T[]> => {
-        const text = await inPod(config, settings.namespace, pod.name, ["restatectl", "sql", "--json", sql]);
-        return JSON.parse(text.slice(text.indexOf("["))) as T[];
+  const candidates = regions
+    .flatMap(({ config, settings, view }) =>
+      config ? view.pods.map((pod) => ({ config, namespace: settings.namespace, view, pod })) : [],
+    )
+    .filter(({ pod }) => pod.phase === "Running")
+    .sort((a, b) => Number(b.pod.ready) - Number(a.pod.ready));
+  for (const { config, namespace, view, pod } of candidates) {
+    const query = async <T>(sql: string): Promise<T[]> => {
+      const text = await inPod(config, namespace, pod.name, ["restatectl", "sql", "--json", sql]);
+      const begin = text.indexOf("[");
+      if (begin < 0) throw new Error(`restatectl sql printed no rows: ${text.trim()}`);
+      return JSON.parse(text.slice(begin)) as T[];
+    };
+    try {
+      return {
+        cluster: {
+          askedIn: { stack: view.stack, pod: pod.name },
+          nodes: await query<NodeRow>(
+            "select name, state, location, storage_state, worker_state, metadata_server_state from nodes order by name",
+          ),
+          logs: await query("select log_id, replication from logs_tail_segments order by log_id"),
+          partitions: await query(
+            "select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn from partition_state s join nodes n on s.plain_node_id = n.plain_node_id order by s.partition_id",
+          ),
+        },
       };
-      try {
-        return {
-          cluster: {
-            askedIn: `${settings.namespace}/${pod.name}`,
-            nodes: await query<NodeRow>(
-              "select name, state, location, storage_state, worker_state, metadata_server_state from nodes order by name",
-            ),
-            logs: await query("select log_id, replication from logs_tail_segments order by log_id"),
-            partitions: await query(
-              "select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn from partition_state s join nodes n on s.plain_node_id = n.plain_node_id order by s.partition_id",
-            ),
-          },
-        };
-      } catch (error) {
-        reasons.push(`${pod.name} of ${view.region}: ${error instanceof Error ? error.message : error}`);
-      }
+    } catch (error) {
+      reasons.push(`${pod.name} of ${view.region}: ${reasonOf(error)}`);
     }
   }
   return { noCluster: reasons.join("; ") || "no Restate pod runs" };
@@ -185,7 +213,7 @@ async function main(): Promise<number> {
     console.log(usage);
     return 0;
   }
-  const regions = await Promise.all(values.stacks.split(",").map(readRegion));
+  const regions = await Promise.all(twoStacks(values.stacks).map(readRegion));
   const view: StatusView = {
     regions: regions.map((one) => one.view),
     ...(await askCluster(regions)),
@@ -199,12 +227,4 @@ async function main(): Promise<number> {
   return findings.length === 0 ? 0 : 1;
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: unknown) => {
-    console.error(error instanceof Error ? error.message : String(error));
-    process.exitCode = 2;
-  },
-);
+runCommand(usage, main);

@@ -3,14 +3,16 @@
  *
  *     npm run up -- [--yes] [--preview] [--stacks region1,region2] [--json]
  *
- * Works with whatever backend and credentials the environment gives, as `pulumi up` does.
+ * Works with whatever backend and credentials the environment gives, as `pulumi up` does. Exit code 0 if both regions
+ * are up (or the preview went through), 1 if something failed or was declined, 2 if it could not begin: wrong flags, a
+ * stack that does not exist.
  */
-import { resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { type EngineEvent, LocalWorkspace, type Stack } from "@pulumi/pulumi/automation";
+import { ConcurrentUpdateError, type EngineEvent, type Stack } from "@pulumi/pulumi/automation";
 import { peerOutputsSchema } from "../outputs";
 import { mostRuns, nextStack, type StackProgress } from "./order";
+import { openStack, plainOutputs, reasonOf, runCommand, twoStacks, UsageError } from "./stacks";
 
 const usage = `npm run up -- [options]: pulumi up for both regions, in the right order, until nothing is left to do
 
@@ -32,14 +34,15 @@ interface Run {
 
 /** The report of the whole command. */
 interface Report {
+  /** What previews found, when they were asked for or shown before asking. */
+  previews: { stack: string; changes: Record<string, number> }[];
   runs: Run[];
-  /** What each stack says that it still waits for. */
+  /** What each stack still waits for now that both are settled; empty before that, since it would be out of date. */
   pending: Record<string, string[]>;
   settled: boolean;
+  /** Why it ended before both were settled, where that is not an error of a run. */
+  error?: string;
 }
-
-/** Where Pulumi.yaml is: here, unless the environment names another folder, as `pulumi --cwd` would. */
-const projectFolder = process.env.PULUMI_OPTION_CWD ?? resolve(__dirname, "..");
 
 /** Name and short type of a resource, as progress and errors show it. */
 function resourceLabel(urn: string): string {
@@ -50,12 +53,17 @@ function resourceLabel(urn: string): string {
     ?.replace(/^kubernetes:|^aws:/, "")})`;
 }
 
+/** A message of the engine without its marks for colour. */
+const plain = (message: string) => message.replace(/<\{%[^%]*%\}>/g, "").trim();
+
 /** Turns the engine's events into lines of progress and a list of errors. */
 function follow(
   stack: string,
   line: (text: string) => void,
-): { onEvent: (event: EngineEvent) => void; errors: string[] } {
+): { onEvent: (event: EngineEvent) => void; errors: string[]; changes: Record<string, number> } {
   const errors: string[] = [];
+  const changes: Record<string, number> = {};
+  let last = "";
   const verbs: Record<string, string> = {
     create: "created",
     update: "updated",
@@ -66,7 +74,9 @@ function follow(
   };
   return {
     errors,
+    changes,
     onEvent: (event) => {
+      Object.assign(changes, event.summaryEvent?.resourceChanges);
       const pre = event.resourcePreEvent?.metadata;
       if (pre && pre.op !== "same" && verbs[pre.op] && !pre.type.startsWith("restate:")) {
         line(`${stack}  … ${pre.op} ${resourceLabel(pre.urn)}`);
@@ -77,31 +87,39 @@ function follow(
       }
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) errors.push(`${failed.op} of ${resourceLabel(failed.urn)} failed`);
+      const policy = event.policyEvent;
+      if (policy?.enforcementLevel === "mandatory") {
+        errors.push(
+          `${resourceLabel(policy.resourceUrn ?? "")}: policy ${policy.policyName}: ${plain(policy.message)}`,
+        );
+      }
       const diagnostic = event.diagnosticEvent;
       if (!diagnostic?.message) return;
-      const text = diagnostic.message.replace(/<\{%[^%]*%\}>/g, "").trim();
+      const text = plain(diagnostic.message);
       if (diagnostic.severity === "error") {
         errors.push(diagnostic.urn ? `${resourceLabel(diagnostic.urn)}: ${text}` : text);
-      } else if (text !== "" && diagnostic.severity === "info" && !/selected nothing$|^Found \{/.test(text)) {
-        line(`${stack}    ${text}`);
+        return;
       }
+      // A wait says the same again and again; what a condition's path selects meanwhile is of no use to people.
+      if (text === "" || text === last || /selected nothing$|^Found \{/.test(text)) return;
+      last = text;
+      line(`${stack}  ${diagnostic.severity === "warning" ? "!" : " "} ${text}`);
     },
   };
 }
 
 /** The part of a stack's outputs that its peer builds from, as text to compare. */
 async function exportedText(stack: Stack): Promise<string | undefined> {
-  const outputs = await stack.outputs();
-  const parsed = peerOutputsSchema.safeParse(
-    Object.fromEntries(Object.entries(outputs).map(([key, { value }]) => [key, value])),
-  );
+  const parsed = peerOutputsSchema.safeParse(await plainOutputs(stack));
   return parsed.success ? JSON.stringify(parsed.data) : undefined;
 }
 
 async function confirm(question: string): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  // The end of the input, or an interrupt, is a no; the question itself would then never be answered.
+  const closed = new Promise<string>((done) => terminal.once("close", () => done("")));
   try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+    return /^y(es)?$/i.test((await Promise.race([terminal.question(`${question} [y/N] `), closed])).trim());
   } finally {
     terminal.close();
   }
@@ -122,10 +140,7 @@ async function main(): Promise<number> {
     console.log(usage);
     return 0;
   }
-  const names = values.stacks.split(",").map((name) => name.trim());
-  if (names.length !== 2 || names[0] === names[1] || names.includes("")) {
-    throw new UsageError("--stacks needs two names, home region first, e.g. --stacks region1,region2");
-  }
+  const names = twoStacks(values.stacks);
   if (!values.yes && !values.preview && !process.stdin.isTTY) {
     throw new UsageError("there is no terminal to ask on: add --yes, or --preview to look only");
   }
@@ -133,84 +148,116 @@ async function main(): Promise<number> {
   const started = Date.now();
   const out = values.json ? process.stderr : process.stdout;
   const line = (text: string) => out.write(`${((Date.now() - started) / 1000).toFixed(1).padStart(6)}s  ${text}\n`);
-  const stacks = new Map<string, Stack>();
-  for (const name of names) stacks.set(name, await select(name));
-
-  if (values.preview || !values.yes) {
-    for (const [name, stack] of stacks) {
-      line(`${name}: preview`);
-      await stack.preview({ onOutput: (text) => void out.write(text) });
-    }
-    if (values.preview) return 0;
-    if (!(await confirm("Bring both regions up?"))) return 1;
+  const report: Report = { previews: [], runs: [], pending: {}, settled: false };
+  let code = 2;
+  try {
+    const stacks: [Stack, Stack] = [await openStack(names[0]), await openStack(names[1])];
+    code = 1;
+    if (values.preview || !values.yes) await preview(stacks, report, line, out);
+    if (values.preview) code = 0;
+    else if (!values.yes && !(await confirm("Bring both regions up?")))
+      report.error = "not confirmed; nothing was changed";
+    else if (await settle(stacks, report, line)) code = 0;
+  } catch (error) {
+    report.error = reasonOf(error);
   }
+  if (values.json) console.log(JSON.stringify(report, null, 2));
+  else print(report, line);
+  if (report.error) console.error(report.error);
+  return code;
+}
 
-  const progress: [StackProgress, StackProgress] = [
-    { name: names[0]!, exported: await exportedText(stacks.get(names[0]!)!), sawPeer: undefined },
-    { name: names[1]!, exported: await exportedText(stacks.get(names[1]!)!), sawPeer: undefined },
-  ];
-  const report: Report = { runs: [], pending: {}, settled: false };
+/** Shows what an `up` of each stack would change. */
+async function preview(
+  stacks: readonly Stack[],
+  report: Report,
+  line: (text: string) => void,
+  out: NodeJS.WritableStream,
+): Promise<void> {
+  for (const stack of stacks) {
+    line(`${stack.name}: preview`);
+    try {
+      const { changeSummary } = await stack.preview({ onOutput: (text) => void out.write(text) });
+      report.previews.push({ stack: stack.name, changes: changeSummary as Record<string, number> });
+    } catch (error) {
+      throw new Error(`the preview of ${stack.name} failed, nothing was changed. ${nextAfter(error, stack.name)}`);
+    }
+  }
+}
+
+/** What to do about a run of Pulumi that failed for a reason of its own. */
+function nextAfter(error: unknown, stack: string): string {
+  return error instanceof ConcurrentUpdateError
+    ? `Another update of ${stack} is in progress. Wait for it, or, if nothing runs any more: pulumi cancel --stack ${stack}`
+    : reasonOf(error);
+}
+
+/** Brings the stacks up until both are settled. Fills the report; false if a run failed. */
+async function settle(stacks: [Stack, Stack], report: Report, line: (text: string) => void): Promise<boolean> {
+  const progressOf = async (stack: Stack): Promise<StackProgress> => ({
+    name: stack.name,
+    exported: await exportedText(stack),
+    sawPeer: undefined,
+  });
+  const progress: [StackProgress, StackProgress] = [await progressOf(stacks[0]), await progressOf(stacks[1])];
   for (;;) {
     const next = nextStack(progress);
     if (!next) break;
-    if (report.runs.length === mostRuns)
+    if (report.runs.length === mostRuns) {
       throw new Error(
-        `the stacks do not settle after ${mostRuns} runs; compare their outputs: pulumi stack output --stack ${names[0]}`,
+        `the stacks do not settle after ${mostRuns} runs; compare their outputs: ${stacks
+          .map(({ name }) => `pulumi stack output --json --stack ${name}`)
+          .join("; ")}`,
       );
-    const stack = stacks.get(next.name)!;
-    const peer = progress[0] === next ? progress[1] : progress[0];
-    const sawPeer = { exported: peer.exported };
-    line(`${next.name}: up`);
-    const run = await bringUp(next.name, stack, line);
-    report.runs.push(run);
-    if (run.result === "failed") break;
-    next.exported = await exportedText(stack);
-    next.sawPeer = sawPeer;
-    report.pending[next.name] = ((await stack.outputs()).pending?.value as string[]) ?? [];
-  }
-  const failed = report.runs.find((run) => run.result === "failed");
-  report.settled = !failed;
-  if (values.json) console.log(JSON.stringify(report, null, 2));
-  else print(report, line);
-  return failed ? 1 : 0;
-}
-
-class UsageError extends Error {}
-
-async function select(name: string): Promise<Stack> {
-  try {
-    return await LocalWorkspace.selectStack({ stackName: name, workDir: projectFolder });
-  } catch (error) {
-    if (/no stack named/.test(String(error))) {
-      throw new UsageError(`there is no stack ${name} in this backend. Make it: pulumi stack init ${name}`);
     }
-    throw error;
+    const i = progress.indexOf(next) as 0 | 1;
+    const sawPeer = { exported: progress[1 - i]!.exported };
+    line(`${next.name}: up`);
+    const run = await bringUp(stacks[i], line);
+    report.runs.push(run);
+    if (run.result === "failed") return false;
+    next.exported = await exportedText(stacks[i]);
+    next.sawPeer = sawPeer;
   }
+  for (const stack of stacks) {
+    report.pending[stack.name] = ((await plainOutputs(stack)).pending as string[] | undefined) ?? [];
+  }
+  report.settled = true;
+  return true;
 }
 
-async function bringUp(name: string, stack: Stack, line: (text: string) => void): Promise<Run> {
+async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run> {
+  const { name } = stack;
   const begun = Date.now();
-  const { onEvent, errors } = follow(name, line);
-  const seconds = () => (Date.now() - begun) / 1000;
+  const { onEvent, errors, changes } = follow(name, line);
+  const ended = (result: Run["result"]): Run => {
+    const seconds = (Date.now() - begun) / 1000;
+    const word = { changed: "done", unchanged: "nothing to change", failed: "failed" }[result];
+    line(`${name}: ${word} in ${seconds.toFixed(1)} s`);
+    return { stack: name, seconds, result, changes, errors };
+  };
+  // Pulumi gets the terminal's interrupt too, and ends in good order; this process stays to tell how.
+  const interrupted = () => line(`${name}: interrupted; Pulumi finishes what it has begun`);
+  process.on("SIGINT", interrupted);
   try {
-    const result = await stack.up({ onEvent, suppressProgress: true });
-    const changes = (result.summary.resourceChanges ?? {}) as Record<string, number>;
-    const changed = Object.entries(changes).some(([op, count]) => op !== "same" && count > 0);
-    line(`${name}: ${changed ? "done" : "nothing to change"} in ${seconds().toFixed(1)} s`);
-    return { stack: name, seconds: seconds(), result: changed ? "changed" : "unchanged", changes, errors };
+    const { summary } = await stack.up({ onEvent, suppressProgress: true });
+    Object.assign(changes, summary.resourceChanges);
+    return ended(Object.entries(changes).some(([op, count]) => op !== "same" && count > 0) ? "changed" : "unchanged");
   } catch (error) {
-    if (errors.length === 0) errors.push(error instanceof Error ? error.message : String(error));
-    return { stack: name, seconds: seconds(), result: "failed", changes: {}, errors };
+    if (errors.length === 0) errors.push(nextAfter(error, name));
+    return ended("failed");
+  } finally {
+    process.off("SIGINT", interrupted);
   }
 }
 
-/** The report for people: what failed and what is pending first, then the runs. */
+/** The report for people: the runs, then what failed or what is pending. */
 function print(report: Report, line: (text: string) => void): void {
   const counts = (changes: Record<string, number>) =>
     Object.entries(changes)
       .map(([op, count]) => `${count} ${op}`)
       .join(", ");
-  console.log();
+  if (report.runs.length > 0) console.log();
   for (const run of report.runs) {
     console.log(
       `  ${run.stack.padEnd(12)} ${run.result.padEnd(10)} ${run.seconds.toFixed(1).padStart(6)} s  ${counts(run.changes)}`,
@@ -230,17 +277,4 @@ function print(report: Report, line: (text: string) => void): void {
   }
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: unknown) => {
-    const message = error instanceof Error ? error.message : String(error);
-    console.error(
-      error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS")
-        ? `${message}\n\n${usage}`
-        : message,
-    );
-    process.exitCode = 2;
-  },
-);
+runCommand(usage, main);
