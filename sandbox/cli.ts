@@ -17,7 +17,8 @@ function overview(): string {
   return [
     "The two-region world on this machine, no cloud account needed.",
     "",
-    "Usage: npm run sandbox [-- <command> [--json] [--help]]; without a command: up",
+    "Usage: npm run sandbox -- <command> [--json] [--help]",
+    "Without a command: up.",
     "",
     ...commands.map((command) => `  ${command.name.padEnd(width)}  ${command.summary}`),
   ].join("\n");

@@ -75,7 +75,8 @@ class World {
 
 function fetchText(port: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    get({ host: "127.0.0.1", port, timeout: 3_000 }, (response) => {
+    // A connection of its own: one kept from before may belong to a process that is gone.
+    get({ host: "127.0.0.1", port, timeout: 3_000, agent: false }, (response) => {
       let text = "";
       response.on("data", (chunk) => {
         text += chunk;
