@@ -53,6 +53,9 @@ function resourceLabel(urn: string): string {
     ?.replace(/^kubernetes:|^aws:/, "")})`;
 }
 
+/** Whether a resource of this type is something out there, not a component, a provider or the stack itself. */
+const isReal = (type: string) => !/^(restate:|pulumi:providers:|pulumi:pulumi:Stack$)/.test(type);
+
 /** A message of the engine without its marks for colour. */
 const plain = (message: string) => message.replace(/<\{%[^%]*%\}>/g, "").trim();
 
@@ -78,11 +81,11 @@ function follow(
     onEvent: (event) => {
       Object.assign(changes, event.summaryEvent?.resourceChanges);
       const pre = event.resourcePreEvent?.metadata;
-      if (pre && pre.op !== "same" && verbs[pre.op] && !pre.type.startsWith("restate:")) {
+      if (pre && verbs[pre.op] && isReal(pre.type)) {
         line(`${stack}  … ${pre.op} ${resourceLabel(pre.urn)}`);
       }
       const done = event.resOutputsEvent?.metadata;
-      if (done && done.op !== "same" && verbs[done.op] && !done.type.startsWith("restate:")) {
+      if (done && verbs[done.op] && isReal(done.type)) {
         line(`${stack}  ✓ ${verbs[done.op]} ${resourceLabel(done.urn)}`);
       }
       const failed = event.resOpFailedEvent?.metadata;
@@ -100,6 +103,7 @@ function follow(
         errors.push(diagnostic.urn ? `${resourceLabel(diagnostic.urn)}: ${text}` : text);
         return;
       }
+      if (!["info", "info#err", "warning"].includes(diagnostic.severity)) return;
       // A wait says the same again and again; what a condition's path selects meanwhile is of no use to people.
       if (text === "" || text === last || /selected nothing$|^Found \{/.test(text)) return;
       last = text;
