@@ -79,6 +79,30 @@ export const scenarios: Record<string, Scenario> = {
       tags: { team: "platform" },
     }),
   },
+  "every-option": {
+    about: "What is off or otherwise by default: options of chart, image, load balancers, snapshots and replication.",
+    settings: (region) => ({
+      ...byKubeconfig(region),
+      chart: { repository: "https://charts.example.com", name: "restate-helm", version: "1.7.10" },
+      image: { repository: "registry.example.com/restate", digest: `sha256:${"0123456789abcdef".repeat(4)}` },
+      loadBalancers: {
+        securityGroups: ["sg-0a1"],
+        scheme: "internet-facing",
+        dnsAnnotationPrefixes: ["external-dns.kubernetes.io/"],
+      },
+      rocksdbMemory: "2GB",
+      storage: { size: "128Gi", storageClass: "io2" },
+      scheduling: {
+        tolerations: [{ key: "restate", operator: "Exists", effect: "NoSchedule" }],
+        nodeSelector: { pool: "restate" },
+        podDisruptionBudget: { minAvailable: 2 },
+      },
+      serviceMonitor: true,
+      env: { RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT: "5m" },
+      snapshots: { interval: "1h", retained: 3, noncurrentDays: 30 },
+      replication: { timeControl: true, deleteMarkers: false },
+    }),
+  },
   "one-replica": { about: "The smallest cluster.", settings: (region) => ({ ...byKubeconfig(region), replicas: 1 }) },
   "nine-replicas": { about: "The largest cluster.", settings: (region) => ({ ...byKubeconfig(region), replicas: 9 }) },
 };

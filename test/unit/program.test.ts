@@ -264,6 +264,16 @@ describe("runs", () => {
     });
   }
 
+  test("provisioning runs again when what it runs changes, and only then", () => {
+    const jobName = (scenario: string) => {
+      const [job] = ofType(recordings.get(scenario)!.region1, "batch/v1:Job");
+      return (job!.inputs.metadata as { name: string }).name;
+    };
+    assert.equal(jobName("kiam"), jobName("converged"));
+    assert.notEqual(jobName("every-option"), jobName("converged"));
+    assert.match(jobName("converged"), /^restate-provision-[0-9a-f]{10}$/);
+  });
+
   test("whatever the scenario: tags, protection, provider, and nothing public", () => {
     const taggable = [
       "aws:s3/bucket:Bucket",
