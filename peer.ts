@@ -126,6 +126,14 @@ export function disagreements(
   );
 }
 
+/** What an engine's refusal to read a stack means: there is none, or it cannot be told. */
+function notRead(error: unknown): { state: "none" } | { state: "unreadable"; reason: string } {
+  const reason = error instanceof Error ? error.message : String(error);
+  return /unknown stack|no stack named|not found/i.test(reason)
+    ? { state: "none" }
+    : { state: "unreadable", reason: reason.split("\n")[0] ?? reason };
+}
+
 /**
  * Reads a stack's outputs through the engine. A stack that does not exist is an answer here, where a `StackReference`
  * would end the run.
@@ -135,10 +143,7 @@ export async function readStackOutputs(stack: string): Promise<StackRead> {
     const result = await pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", { name: stack }, { async: true });
     return { state: "found", outputs: (result?.outputs ?? {}) as Record<string, unknown> };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return /unknown stack|no stack named|not found/i.test(reason)
-      ? { state: "none" }
-      : { state: "unreadable", reason: reason.split("\n")[0] ?? reason };
+    return notRead(error);
   }
 }
 
@@ -155,9 +160,6 @@ export async function readPeerMemory(ownStack: string): Promise<PeerQuestion["me
     const value = urn && resources[urn]?.outputs?.input;
     return value ? { state: "found", value } : { state: "none" };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return /unknown stack|no stack named|not found/i.test(reason)
-      ? { state: "none" }
-      : { state: "unreadable", reason: reason.split("\n")[0] ?? reason };
+    return notRead(error);
   }
 }

@@ -7,7 +7,7 @@ import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
 import { NodeLoadBalancers } from "./components/nodeLoadBalancers";
 import { PodIdentity } from "./components/podIdentity";
 import { Provisioning } from "./components/provisioning";
-import { RestateRelease } from "./components/restateRelease";
+import { chartSource, RestateRelease } from "./components/restateRelease";
 import { RestateRole } from "./components/restateRole";
 import { SnapshotBucket } from "./components/snapshotBucket";
 import { SnapshotReplication } from "./components/snapshotReplication";
@@ -220,8 +220,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
     nodes: loadBalancers.nodes,
     release: {
       name: release.releaseId,
-      chart:
-        settings.chart.folder ?? settings.chart.name ?? settings.chart.oci ?? "oci://ghcr.io/restatedev/restate-helm",
+      chart: chartSource(settings.chart).chart,
       chartVersion: settings.chartVersion,
       restateVersion: settings.restateVersion,
     },

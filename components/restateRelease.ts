@@ -17,7 +17,7 @@ export interface RestateReleaseArgs {
 }
 
 /** Where the chart is: an OCI registry unless a repository or a folder is given. */
-function chartSource(chart: Settings["chart"]): { chart: string; repositoryOpts?: { repo: string } } {
+export function chartSource(chart: Settings["chart"]): { chart: string; repositoryOpts?: { repo: string } } {
   if (chart.folder) return { chart: chart.folder };
   if (chart.repository) return { chart: chart.name as string, repositoryOpts: { repo: chart.repository } };
   return { chart: chart.oci ?? "oci://ghcr.io/restatedev/restate-helm" };
