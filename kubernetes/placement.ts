@@ -123,12 +123,14 @@ async function read(api: CoreV1Api, namespace: string): Promise<Sighting> {
 
 /** One look at a cluster. Rejects after the given milliseconds: an API server may take a request and never answer it. */
 async function look(access: ClusterAccess, namespace: string, patienceMs: number): Promise<Sighting> {
+  // Not part of the patience: on a busy machine it takes seconds to load, and that says nothing about the cluster.
+  const api = await client(access);
   let timer: NodeJS.Timeout | undefined;
   const patience = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs} ms`)), patienceMs);
   });
   try {
-    return await Promise.race([client(access).then((api) => read(api, namespace)), patience]);
+    return await Promise.race([read(api, namespace), patience]);
   } finally {
     clearTimeout(timer);
   }

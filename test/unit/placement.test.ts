@@ -1,6 +1,9 @@
 /** Where pods run and which subnets they get: the pure rules, and the waiting for a cluster that a test plays. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { resolve } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { promisify } from "node:util";
 import fc from "fast-check";
 import { awaitPlacements, findPlacements, glancePlacements, NotScheduledError } from "../../kubernetes/placement";
 import { chooseSubnets, subnetsByZone } from "../../kubernetes/subnets";
@@ -318,6 +321,30 @@ describe("asking a cluster", () => {
     const start = Date.now();
     assert.equal(await glancePlacements(access(), "ns", names, 200), undefined);
     assert.ok(Date.now() - start < 2000);
+  });
+
+  test("the time that the client's library takes to load is not the cluster's", async () => {
+    server.cluster = runningCluster("us-east-1", 3);
+    const [patience, loading] = [4000, 4200];
+    const hook = `export const resolve = async (name, context, next) => {
+      if (name === "@kubernetes/client-node") await new Promise((done) => setTimeout(done, ${loading}));
+      return next(name, context);
+    };`;
+    const register = `import { register } from "node:module";
+      register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)});`;
+    const program = `
+      const { glancePlacements } = require("./kubernetes/placement.ts");
+      glancePlacements(${JSON.stringify(access())}, "ns", ${JSON.stringify(names)}, ${patience})
+        .then((seen) => process.stdout.write(JSON.stringify(seen ?? null), () => process.exit()));`;
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ["--import", `data:text/javascript,${encodeURIComponent(register)}`, "--import", "tsx", "-e", program],
+      { cwd: resolve(__dirname, "../..") },
+    );
+    assert.deepEqual(
+      (JSON.parse(stdout) as { zone: string }[] | null)?.map((one) => one.zone),
+      zones,
+    );
   });
 
   test("the kubeconfig's current context counts unless one is given", async () => {
