@@ -4,13 +4,14 @@ import { down } from "./commands/down";
 import { env } from "./commands/env";
 import { fault } from "./commands/fault";
 import { logs } from "./commands/logs";
+import { practice } from "./commands/practice";
 import { shell } from "./commands/shell";
 import { status } from "./commands/status";
 import { colours } from "./commands/text";
 import { up } from "./commands/up";
 import { witness } from "./commands/witness";
 
-const commands: readonly Command[] = [up, down, status, env, logs, shell, fault, witness];
+const commands: readonly Command[] = [up, down, status, env, logs, shell, fault, practice, witness];
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length));

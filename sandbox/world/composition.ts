@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { awsPartNames, awsParts } from "../aws/parts";
 import { apiServerPart, clusterParts } from "../cluster/parts";
 import { networkParts } from "../network/parts";
+import { ledgerImage } from "../service/image";
 import { type ProgramImage, restateImage, restateVersions, toolPath } from "../toolchain";
 import { gateNames, insideKubeconfig } from "./access";
 import { readJson, writeAtomically } from "./files";
-import { readyPodAddress } from "./kube";
+import { readyPodAddress, serviceAddress } from "./kube";
 import { runDir, stateDir } from "./paths";
 import type { Gate, Item, Plan, Step } from "./plan";
 import { bundledCommand } from "./programs";
@@ -20,7 +21,13 @@ export const restatePods = (region: WorldRegion) => ({
 
 const imagesFile = join(runDir, "images.json");
 
-/** Writes the table of images that nodes know: every version of Restate that has been installed here. */
+/** The Service in front of a region's Restate nodes. */
+const restateService = (region: WorldRegion) => ({ namespace: `restate-${region.name}`, name: "restate" });
+
+/**
+ * Writes the table of images that nodes know: every version of Restate that has been installed here, and the practice
+ * service.
+ */
 function writeImages(): void {
   const images = restateVersions.flatMap((version): ProgramImage[] => {
     try {
@@ -29,7 +36,7 @@ function writeImages(): void {
       return [];
     }
   });
-  writeAtomically(imagesFile, JSON.stringify(images));
+  writeAtomically(imagesFile, JSON.stringify([...images, ledgerImage()]));
 }
 
 /** Instance ids by region and zone. */
@@ -90,7 +97,14 @@ function gatesOf(region: WorldRegion): Gate[] {
   });
   return [
     { name: gateNames.api(region.name), target: async () => ({ host: region.apiServerIp, port: 6443 }) },
-    { name: gateNames.ingress(region.name), target: pod(8080) },
+    // Callers go to any node that is ready, as they would through whatever a region has in front of them.
+    {
+      name: gateNames.ingress(region.name),
+      target: async () => ({
+        host: await serviceAddress(insideKubeconfig(region.name), restateService(region)),
+        port: 8080,
+      }),
+    },
     { name: gateNames.admin(region.name), target: pod(9070) },
   ];
 }

@@ -113,3 +113,31 @@ export async function readyPodAddress(kubeconfig: string, query: PodQuery): Prom
   if (!address) throw new Error(`no pod with ${query.labelSelector} in namespace ${query.namespace} has an address`);
   return address;
 }
+
+/** Cluster addresses of Services by kubeconfig, namespace and name, with the time when each was asked for. */
+const serviceAddresses = new Map<string, { address: string; asked: number }>();
+
+/** For how long an address is taken as it is, in milliseconds. */
+const addressKept = 5_000;
+
+/**
+ * The cluster address of a Service. One that has been asked for before is given also while the API server is away, since
+ * what carries the traffic needs no API server either.
+ */
+export async function serviceAddress(
+  kubeconfig: string,
+  { namespace, name }: { namespace: string; name: string },
+): Promise<string> {
+  const key = `${kubeconfig} ${namespace}/${name}`;
+  const known = serviceAddresses.get(key);
+  if (known && Date.now() - known.asked < addressKept) return known.address;
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`;
+  try {
+    const service = await kubeGet<{ spec: { clusterIP: string } }>(kubeconfig, path, known ? 500 : 3_000);
+    serviceAddresses.set(key, { address: service.spec.clusterIP, asked: Date.now() });
+    return service.spec.clusterIP;
+  } catch (error) {
+    if (known) return known.address;
+    throw error;
+  }
+}

@@ -1,0 +1,72 @@
+/** What is asked of Restate's admin port: where services run, and what the ledger's state is. */
+import { z } from "zod";
+import { type Balance, balanceKey, emptyBalance, ledgerName, type Trace, tracePrefix } from "./model";
+
+/** How long an answer may take, in milliseconds. */
+const patience = 30_000;
+
+/** Asks an admin port, whose address looks like `http://127.0.0.1:9070`. */
+async function ask(admin: string, path: string, body?: unknown): Promise<unknown> {
+  const url = `${admin}${path}`;
+  let response: Response;
+  let text: string;
+  try {
+    response = await fetch(url, {
+      headers: { accept: "application/json", "content-type": "application/json" },
+      ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(patience),
+    });
+    text = await response.text();
+  } catch (error) {
+    const { message, cause } = error as Error;
+    throw new Error(`${url}: ${(cause instanceof Error && cause.message) || message}`);
+  }
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${text.slice(0, 500)}`);
+  return JSON.parse(text);
+}
+
+const deploymentsSchema = z.object({
+  deployments: z.array(z.object({ id: z.string(), uri: z.string().optional() })),
+});
+
+/** Id of the deployment at an address; undefined when Restate knows none there. */
+export async function registeredDeployment(admin: string, uri: string): Promise<string | undefined> {
+  const { deployments } = deploymentsSchema.parse(await ask(admin, "/deployments"));
+  return deployments.find((one) => one.uri === uri)?.id;
+}
+
+/** Has Restate look at the services of an address, and call them there; returns the deployment's id. */
+export async function registerDeployment(admin: string, uri: string): Promise<string> {
+  // Forced: the program may have changed since it was last looked at, as that of a practice service may.
+  const answer = await ask(admin, "/deployments", { uri, force: true });
+  return z.object({ id: z.string() }).parse(answer).id;
+}
+
+/** An account as the state has it. */
+export interface AccountState {
+  balance: Balance;
+  /** By the call's id. */
+  calls: Map<string, Trace>;
+}
+
+const rowsSchema = z.object({
+  rows: z.array(z.object({ service_key: z.string(), key: z.string(), value_utf8: z.string() })),
+});
+
+/** The state of all accounts whose names begin with `prefix`, by account; read from the table `state`. */
+export async function readState(admin: string, prefix: string): Promise<Map<string, AccountState>> {
+  if (!/^[\w-]*$/.test(prefix)) throw new Error(`accounts' names have letters, digits and hyphens, unlike ${prefix}`);
+  const query =
+    `select service_key, key, value_utf8 from state where service_name = '${ledgerName}' ` +
+    `and starts_with(service_key, '${prefix}')`;
+  const { rows } = rowsSchema.parse(await ask(admin, "/query", { query }));
+  const accounts = new Map<string, AccountState>();
+  for (const { service_key: name, key, value_utf8: value } of rows) {
+    const account = accounts.get(name) ?? { balance: emptyBalance, calls: new Map() };
+    accounts.set(name, account);
+    if (key === balanceKey) account.balance = JSON.parse(value) as Balance;
+    else if (key.startsWith(tracePrefix)) account.calls.set(key.slice(tracePrefix.length), JSON.parse(value) as Trace);
+    else throw new Error(`the state of account ${name} has a key ${key} that is none of the ledger's`);
+  }
+  return accounts;
+}

@@ -1,0 +1,44 @@
+/** What the practice service and its clients agree on, without the SDK of either. */
+
+/** The service's name, as Restate knows it. */
+export const ledgerName = "ledger";
+
+/** An entry to make in an account. */
+export interface Entry {
+  /** The caller's name for the call, once and for all. */
+  id: string;
+  amount: number;
+  /** Lets the call pause between reading the account and writing it, in milliseconds. */
+  pauseMs?: number;
+}
+
+/** What an account adds up to. */
+export interface Balance {
+  /** How many entries have been made. */
+  count: number;
+  /** Sum of their amounts. */
+  sum: number;
+}
+
+/** The answer to an entry: what the account added up to right after it, and the pod that made it. */
+export interface Receipt extends Balance {
+  id: string;
+  pod: string;
+}
+
+/** What the state holds of a call. */
+export interface Trace {
+  /** How often the call took effect. */
+  times: number;
+  /** The amounts of all of those times, added up. */
+  amount: number;
+}
+
+/** Key of an account's balance in its state. */
+export const balanceKey = "balance";
+
+/** What the keys of calls begin with; the call's id follows. */
+export const tracePrefix = "call/";
+
+/** What an account is before its first entry. */
+export const emptyBalance: Balance = { count: 0, sum: 0 };
