@@ -1,5 +1,7 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
 
+import { judgeSnapshots, overdueSnapshots, type SnapshotRules, type SnapshotState, snapshotRows } from "./snapshots";
+
 /** One row of Restate's table `nodes`. */
 export interface NodeRow {
   name: string;
@@ -25,6 +27,20 @@ export interface PartitionRow {
   applied_log_lsn: number | null;
   target_tail_lsn: number | null;
   archived_log_lsn: number | null;
+}
+
+/** A row as restatectl prints it, without what is null there, made whole. */
+export function partitionRow(
+  printed: Partial<PartitionRow> & Pick<PartitionRow, "partition_id" | "node">,
+): PartitionRow {
+  return {
+    effective_mode: null,
+    replay_status: null,
+    applied_log_lsn: null,
+    target_tail_lsn: null,
+    archived_log_lsn: null,
+    ...printed,
+  };
 }
 
 /** One Restate pod. */
@@ -54,6 +70,12 @@ export interface RegionView {
   pods: PodRow[];
   /** Load balancers that the cluster's Services have now, by pod. */
   loadBalancers: Record<string, string | undefined>;
+  /** What its settings say of snapshots. */
+  snapshotRules?: SnapshotRules;
+  /** The snapshots in its bucket, and their replication to the peer's. */
+  snapshots?: SnapshotState;
+  /** Why they could not be looked at, though somebody was there to be asked. */
+  noSnapshots?: string;
 }
 
 /** The Restate cluster; absent while nobody could be asked. */
@@ -146,6 +168,20 @@ export function judge(view: StatusView): Finding[] {
   }
 
   const { cluster } = view;
+  for (const region of view.regions) {
+    const peer = view.regions.find((one) => one !== region) ?? region;
+    const asker = view.regions.find((one) => one.stack === region.snapshots?.askedIn.stack) ?? region;
+    const pod = region.snapshots?.askedIn.pod ?? "restate-0";
+    findings.push(
+      ...judgeSnapshots(region, peer, {
+        pods: `${kubectl(asker)} get pods -l app=restate`,
+        create: `${kubectl(asker)} exec ${pod} -- restatectl snapshots create`,
+        logs: `${kubectl(asker)} logs ${pod} | grep -i snapshot`,
+        repairRole: `pulumi up --refresh --stack ${view.regions[0]!.stack}`,
+        repairRegion: `pulumi up --refresh --stack ${region.stack}`,
+      }),
+    );
+  }
   if (!cluster) {
     error(
       `the Restate cluster cannot be asked: ${view.noCluster ?? "no Restate pod runs"}`,
@@ -180,6 +216,8 @@ export function judge(view: StatusView): Finding[] {
       }
     }
   }
+  const create = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl snapshots create`;
+  findings.push(...overdueSnapshots(view.regions, cluster, (ids) => `${create} ${ids.join(" ")}`));
   return order(findings);
 }
 
@@ -200,6 +238,12 @@ export function table(rows: string[][]): string {
           .trimEnd()}`,
     )
     .join("\n");
+}
+
+/** The table of snapshots, if anybody was asked for them. */
+function snapshotTable({ regions, cluster, partitions }: StatusView): string[] {
+  const rows = snapshotRows(regions, cluster, partitions);
+  return rows.length > 0 ? [table(rows)] : [];
 }
 
 /** The whole report, for people: what is wrong first. */
@@ -254,7 +298,8 @@ export function render(view: StatusView): string {
         }),
       ]),
     );
+    parts.push(...snapshotTable(view));
     parts.push(`asked in pod ${askedIn.pod} of ${askedIn.stack}`);
-  }
+  } else parts.push(...snapshotTable(view));
   return parts.join("\n\n");
 }

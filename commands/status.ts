@@ -9,14 +9,28 @@
  */
 import { homedir } from "node:os";
 import { resolve } from "node:path";
-import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 import { DescribeClusterCommand, EKSClient } from "@aws-sdk/client-eks";
-import type { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
+import type { CoreV1Api } from "@kubernetes/client-node";
 import { type ClusterAccess, eksKubeconfig, readKubeconfig } from "../kubernetes/access";
+import { coreApi } from "../kubernetes/client";
+import { runInPod } from "../kubernetes/exec";
 import { peerOutputsSchema } from "../outputs";
+import { sqlCommand, sqlRows } from "../restate/sql";
 import { loadSettings, type Settings } from "../settings";
-import { type ClusterView, judge, type NodeRow, type PodRow, type RegionView, render, type StatusView } from "./report";
+import {
+  type ClusterView,
+  judge,
+  type LogRow,
+  type NodeRow,
+  type PartitionRow,
+  type PodRow,
+  partitionRow,
+  type RegionView,
+  render,
+  type StatusView,
+} from "./report";
+import { parseSnapshotState, snapshotRules, snapshotScript, summarize } from "./snapshots";
 import { openStack, organizationOf, plainOutputs, projectFolder, reasonOf, runCommand, twoStacks } from "./stacks";
 
 const usage = `npm run status -- [options]: one screen over both regions, what is wrong first
@@ -31,7 +45,9 @@ const patience = 10_000;
 interface Reachable {
   view: RegionView;
   settings: Settings;
-  config?: KubeConfig;
+  access?: ClusterAccess;
+  /** Its snapshots' bucket, once its stack has made one. */
+  bucket?: string;
 }
 
 /** Rejects if the work takes longer than a cluster may. */
@@ -109,18 +125,16 @@ async function readRegion(stackName: string): Promise<Reachable> {
     nodes: parsed.success ? parsed.data.nodes : [],
     pods: [],
     loadBalancers: {},
+    snapshotRules: snapshotRules(settings.snapshots),
   };
+  const found: Reachable = { view, settings, ...(parsed.success ? { bucket: parsed.data.bucket.name } : {}) };
   try {
     const access = await within(accessOf(settings));
-    const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
-    const kube = new KubeConfig();
-    kube.loadFromString(access.kubeconfig);
-    if (access.context) kube.setCurrentContext(access.context);
-    await within(readCluster(kube.makeApiClient(CoreV1Api), namespace, view));
-    return { view, settings, config: kube };
+    await within(readCluster(await coreApi(access), namespace, view));
+    return { ...found, access };
   } catch (error) {
     view.unreachable = reasonOf(error).split("\n")[0]!;
-    return { view, settings };
+    return found;
   }
 }
 
@@ -144,61 +158,79 @@ async function readCluster(api: CoreV1Api, namespace: string, view: RegionView):
   }
 }
 
-/** Runs a program in a pod and returns what it prints. */
-async function inPod(config: KubeConfig, namespace: string, pod: string, command: string[]): Promise<string> {
-  const { Exec } = await import("@kubernetes/client-node");
-  const chunks: Buffer[] = [];
-  const errors: Buffer[] = [];
-  const stdout = new PassThrough().on("data", (data: Buffer) => void chunks.push(data));
-  const stderr = new PassThrough().on("data", (data: Buffer) => void errors.push(data));
-  await within(
-    new Promise<void>((done, reject) => {
-      new Exec(config)
-        .exec(namespace, pod, "restate", command, stdout, stderr, null, false, (status) =>
-          status.status === "Success"
-            ? done()
-            : reject(new Error(Buffer.concat(errors).toString().trim().split("\n").at(-1) || status.message)),
-        )
-        .catch(reject);
-    }),
+/** A pod that runs, with the region that it is in. */
+interface Candidate {
+  access: ClusterAccess;
+  view: RegionView;
+  pod: PodRow;
+}
+
+/** The pods that may be asked, those of the given regions in that order, ready ones first in each. */
+function candidatesOf(regions: Reachable[]): Candidate[] {
+  return regions.flatMap(({ access, view }) =>
+    access
+      ? view.pods
+          .filter((pod) => pod.phase === "Running")
+          .sort((a, b) => Number(b.ready) - Number(a.ready))
+          .map((pod) => ({ access, view, pod }))
+      : [],
   );
-  return Buffer.concat(chunks).toString();
+}
+
+/** Runs a program in a pod and returns what it prints. */
+function inPod({ access, view, pod }: Candidate, command: string[], input?: string): Promise<string> {
+  const target = { namespace: view.namespace, pod: pod.name, container: "restate" };
+  return runInPod(access, target, command, patience, input);
+}
+
+/** Asks one pod after another until one answers; otherwise why none did. */
+async function firstAnswer<T>(
+  candidates: Candidate[],
+  ask: (candidate: Candidate) => Promise<T>,
+): Promise<{ answer?: T; reasons: string[] }> {
+  const reasons: string[] = [];
+  for (const candidate of candidates) {
+    try {
+      return { answer: await ask(candidate), reasons };
+    } catch (error) {
+      reasons.push(`${candidate.pod.name} of ${candidate.view.region}: ${reasonOf(error)}`);
+    }
+  }
+  return { reasons };
 }
 
 /** Asks the Restate cluster in the first pod that answers, whichever region it is in; ready ones are asked first. */
 async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView; noCluster?: string }> {
-  const reasons: string[] = [];
-  const candidates = regions
-    .flatMap(({ config, settings, view }) =>
-      config ? view.pods.map((pod) => ({ config, namespace: settings.namespace, view, pod })) : [],
-    )
-    .filter(({ pod }) => pod.phase === "Running")
-    .sort((a, b) => Number(b.pod.ready) - Number(a.pod.ready));
-  for (const { config, namespace, view, pod } of candidates) {
-    const query = async <T>(sql: string): Promise<T[]> => {
-      const text = await inPod(config, namespace, pod.name, ["restatectl", "sql", "--json", sql]);
-      const begin = text.indexOf("[");
-      if (begin < 0) throw new Error(`restatectl sql printed no rows: ${text.trim()}`);
-      return JSON.parse(text.slice(begin)) as T[];
-    };
-    try {
-      return {
-        cluster: {
-          askedIn: { stack: view.stack, pod: pod.name },
-          nodes: await query<NodeRow>(
-            "select name, state, location, storage_state, worker_state, metadata_server_state from nodes order by name",
-          ),
-          logs: await query("select log_id, replication from logs_tail_segments order by log_id"),
-          partitions: await query(
-            "select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn from partition_state s join nodes n on s.plain_node_id = n.plain_node_id order by s.partition_id",
-          ),
-        },
-      };
-    } catch (error) {
-      reasons.push(`${pod.name} of ${view.region}: ${reasonOf(error)}`);
-    }
-  }
-  return { noCluster: reasons.join("; ") || "no Restate pod runs" };
+  const candidates = candidatesOf(regions).sort((a, b) => Number(b.pod.ready) - Number(a.pod.ready));
+  const { answer, reasons } = await firstAnswer(candidates, async (candidate): Promise<ClusterView> => {
+    const query = async <T>(sql: string) => sqlRows<T>(await inPod(candidate, sqlCommand(sql)));
+    const [nodes, logs, partitions] = await Promise.all([
+      query<NodeRow>(
+        "select name, state, location, storage_state, worker_state, metadata_server_state from nodes order by name",
+      ),
+      query<LogRow>("select log_id, replication from logs_tail_segments order by log_id"),
+      query<PartitionRow>(
+        "select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn from partition_state s join nodes n on s.plain_node_id = n.plain_node_id order by s.partition_id",
+      ),
+    ]);
+    const askedIn = { stack: candidate.view.stack, pod: candidate.pod.name };
+    return { askedIn, nodes, logs, partitions: partitions.map(partitionRow) };
+  });
+  return answer ? { cluster: answer } : { noCluster: reasons.join("; ") || "no Restate pod runs" };
+}
+
+/** Looks at a region's snapshots and their way to the peer: in one of its own pods, else in one of the peer's. */
+async function askSnapshots(region: Reachable, peer: Reachable): Promise<void> {
+  const { view, bucket } = region;
+  if (!bucket) return;
+  const args = [bucket, region.settings.awsRegion, ...(peer.bucket ? [peer.bucket, peer.settings.awsRegion] : [])];
+  const { answer, reasons } = await firstAnswer(candidatesOf([region, peer]), async (candidate) => {
+    const { stack, region: name } = candidate.view;
+    const printed = await inPod(candidate, ["bash", "-s", "--", ...args], snapshotScript());
+    return parseSnapshotState(printed, { stack, region: name, pod: candidate.pod.name });
+  });
+  if (answer) view.snapshots = answer;
+  else if (reasons.length > 0) view.noSnapshots = reasons.join("; ");
 }
 
 async function main(): Promise<number> {
@@ -213,16 +245,28 @@ async function main(): Promise<number> {
     console.log(usage);
     return 0;
   }
-  const regions = await Promise.all(twoStacks(values.stacks).map(readRegion));
+  const [home, peer] = twoStacks(values.stacks);
+  const regions = await Promise.all([readRegion(home), readRegion(peer)]);
+  const [cluster] = await Promise.all([
+    askCluster(regions),
+    askSnapshots(regions[0], regions[1]),
+    askSnapshots(regions[1], regions[0]),
+  ]);
   const view: StatusView = {
     regions: regions.map((one) => one.view),
-    ...(await askCluster(regions)),
-    replicas: regions[0]!.settings.replicas,
-    partitions: regions[0]!.settings.partitions,
+    ...cluster,
+    replicas: regions[0].settings.replicas,
+    partitions: regions[0].settings.partitions,
   };
   const findings = judge(view);
+  const summed = view.regions.map((region) => ({
+    ...region,
+    ...(region.snapshots ? { snapshotSummary: summarize(region.snapshots, view.cluster, view.partitions) } : {}),
+  }));
   console.log(
-    values.json ? JSON.stringify({ healthy: findings.length === 0, findings, ...view }, null, 2) : render(view),
+    values.json
+      ? JSON.stringify({ healthy: findings.length === 0, findings, ...view, regions: summed }, null, 2)
+      : render(view),
   );
   return findings.length === 0 ? 0 : 1;
 }
