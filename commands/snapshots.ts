@@ -252,13 +252,13 @@ export function judgeSnapshots(region: RegionView, peer: RegionView, commands: S
   }
   if (replication.neverCopied > 0) {
     warning(
-      `${objects(replication.neverCopied)} of ${region.region}'s newest snapshots were written without replication; S3 never copies them to ${peer.region}`,
+      `S3 never copies ${objects(replication.neverCopied)} of ${region.region}'s newest snapshots to ${peer.region}: written while there was no replication`,
       remake,
     );
   }
   if (replication.gone > 0) {
     warning(
-      `${objects(replication.gone)} of ${region.region}'s newest snapshots were copied to ${peer.region}'s bucket and are deleted there`,
+      `${peer.region}'s bucket has lost its copies of ${objects(replication.gone)} of ${region.region}'s newest snapshots`,
       commands.create,
     );
   }

@@ -68,6 +68,13 @@ export function reasonOf(error: unknown): string {
   return error.message || String(code ?? error.name);
 }
 
+/** The errors that Pulumi told of in a run that failed, without those that only say that it did. */
+export function errorsIn(error: unknown): string[] {
+  if (!(error instanceof CommandError)) return [];
+  const told = [...error.message.matchAll(/\berror: (.+)$/gm)].map(([, text]) => text!.trim());
+  return [...new Set(told.filter((text) => !/^(update|preview|refresh) failed/.test(text)))];
+}
+
 /**
  * Runs a command to its end, with its exit code. Errors that it throws are told on standard error and end with exit
  * code 2; if it was asked for in the wrong way, its usage is told too.

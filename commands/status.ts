@@ -41,6 +41,9 @@ const usage = `npm run status -- [options]: one screen over both regions, what i
 /** Longest that a cluster may take for an answer, in milliseconds. */
 const patience = 10_000;
 
+/** Longest that a look at a region's snapshots may take, in milliseconds: it asks S3, with deadlines of its own. */
+const snapshotPatience = 20_000;
+
 /** A region with the means to ask its cluster; without them if they could not be had. */
 interface Reachable {
   view: RegionView;
@@ -178,9 +181,19 @@ function candidatesOf(regions: Reachable[]): Candidate[] {
 }
 
 /** Runs a program in a pod and returns what it prints. */
-function inPod({ access, view, pod }: Candidate, command: string[], input?: string): Promise<string> {
-  const target = { namespace: view.namespace, pod: pod.name, container: "restate" };
-  return runInPod(access, target, command, patience, input);
+function inPod(
+  { access, view, pod }: Candidate,
+  command: string[],
+  milliseconds = patience,
+  input?: string,
+): Promise<string> {
+  return runInPod(
+    access,
+    { namespace: view.namespace, pod: pod.name, container: "restate" },
+    command,
+    milliseconds,
+    input,
+  );
 }
 
 /** Asks one pod after another until one answers; otherwise why none did. */
@@ -226,7 +239,7 @@ async function askSnapshots(region: Reachable, peer: Reachable): Promise<void> {
   const args = [bucket, region.settings.awsRegion, ...(peer.bucket ? [peer.bucket, peer.settings.awsRegion] : [])];
   const { answer, reasons } = await firstAnswer(candidatesOf([region, peer]), async (candidate) => {
     const { stack, region: name } = candidate.view;
-    const printed = await inPod(candidate, ["bash", "-s", "--", ...args], snapshotScript());
+    const printed = await inPod(candidate, ["bash", "-s", "--", ...args], snapshotPatience, snapshotScript());
     return parseSnapshotState(printed, { stack, region: name, pod: candidate.pod.name });
   });
   if (answer) view.snapshots = answer;

@@ -9,9 +9,11 @@
  */
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { ConcurrentUpdateError, type EngineEvent, type Stack } from "@pulumi/pulumi/automation";
+import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import { peerOutputsSchema } from "../outputs";
 import { mostRuns, nextStack, type StackProgress } from "./order";
+import { follow } from "./progress";
+import { lockedMessage, recover, withLock } from "./recovery";
 import { openStack, plainOutputs, reasonOf, runCommand, twoStacks, UsageError } from "./stacks";
 
 const usage = `npm run up -- [options]: pulumi up for both regions, in the right order, until nothing is left to do
@@ -44,74 +46,6 @@ interface Report {
   error?: string;
 }
 
-/** Name and short type of a resource, as progress and errors show it. */
-function resourceLabel(urn: string): string {
-  const [, , type = "", name = ""] = urn.split("::");
-  return `${name} (${type
-    .split("$")
-    .at(-1)
-    ?.replace(/^kubernetes:|^aws:/, "")})`;
-}
-
-/** Whether a resource of this type is something out there, not a component, a provider or the stack itself. */
-const isReal = (type: string) => !/^(restate:|pulumi:providers:|pulumi:pulumi:Stack$)/.test(type);
-
-/** A message of the engine without its marks for colour. */
-const plain = (message: string) => message.replace(/<\{%[^%]*%\}>/g, "").trim();
-
-/** Turns the engine's events into lines of progress and a list of errors. */
-function follow(
-  stack: string,
-  line: (text: string) => void,
-): { onEvent: (event: EngineEvent) => void; errors: string[]; changes: Record<string, number> } {
-  const errors: string[] = [];
-  const changes: Record<string, number> = {};
-  let last = "";
-  const verbs: Record<string, string> = {
-    create: "created",
-    update: "updated",
-    delete: "deleted",
-    replace: "replaced",
-    "create-replacement": "created in its place",
-    "delete-replaced": "deleted the old",
-  };
-  return {
-    errors,
-    changes,
-    onEvent: (event) => {
-      Object.assign(changes, event.summaryEvent?.resourceChanges);
-      const pre = event.resourcePreEvent?.metadata;
-      if (pre && verbs[pre.op] && isReal(pre.type)) {
-        line(`${stack}  … ${pre.op} ${resourceLabel(pre.urn)}`);
-      }
-      const done = event.resOutputsEvent?.metadata;
-      if (done && verbs[done.op] && isReal(done.type)) {
-        line(`${stack}  ✓ ${verbs[done.op]} ${resourceLabel(done.urn)}`);
-      }
-      const failed = event.resOpFailedEvent?.metadata;
-      if (failed) errors.push(`${failed.op} of ${resourceLabel(failed.urn)} failed`);
-      const policy = event.policyEvent;
-      if (policy?.enforcementLevel === "mandatory") {
-        errors.push(
-          `${resourceLabel(policy.resourceUrn ?? "")}: policy ${policy.policyName}: ${plain(policy.message)}`,
-        );
-      }
-      const diagnostic = event.diagnosticEvent;
-      if (!diagnostic?.message) return;
-      const text = plain(diagnostic.message);
-      if (diagnostic.severity === "error") {
-        errors.push(diagnostic.urn ? `${resourceLabel(diagnostic.urn)}: ${text}` : text);
-        return;
-      }
-      if (!["info", "info#err", "warning"].includes(diagnostic.severity)) return;
-      // A wait says the same again and again; what a condition's path selects meanwhile is of no use to people.
-      if (text === "" || text === last || /selected nothing$|^Found \{/.test(text)) return;
-      last = text;
-      line(`${stack}  ${diagnostic.severity === "warning" ? "!" : " "} ${text}`);
-    },
-  };
-}
-
 /** The part of a stack's outputs that its peer builds from, as text to compare. */
 async function exportedText(stack: Stack): Promise<string | undefined> {
   const parsed = peerOutputsSchema.safeParse(await plainOutputs(stack));
@@ -126,6 +60,24 @@ async function confirm(question: string): Promise<boolean> {
     return /^y(es)?$/i.test((await Promise.race([terminal.question(`${question} [y/N] `), closed])).trim());
   } finally {
     terminal.close();
+  }
+}
+
+/** Whether this command was told to end. */
+let interrupted = false;
+
+/** Aborted where Pulumi has to be told by this process that it is to end. */
+const interruption = new AbortController();
+
+/** Ends in good order when it is told to: Pulumi finishes what it has begun, and this process stays to tell how. */
+function heedSignals(line: (text: string) => void): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      line("interrupted; Pulumi finishes what it has begun");
+      interrupted = true;
+      // A terminal interrupts Pulumi as well, and a second interrupt would make it stop at once.
+      if (signal === "SIGTERM" || !process.stdin.isTTY) interruption.abort();
+    });
   }
 }
 
@@ -153,6 +105,7 @@ async function main(): Promise<number> {
   const out = values.json ? process.stderr : process.stdout;
   const line = (text: string) => out.write(`${((Date.now() - started) / 1000).toFixed(1).padStart(6)}s  ${text}\n`);
   const report: Report = { previews: [], runs: [], pending: {}, settled: false };
+  heedSignals(line);
   let code = 2;
   try {
     const stacks: [Stack, Stack] = [await openStack(names[0]), await openStack(names[1])];
@@ -191,9 +144,7 @@ async function preview(
 
 /** What to do about a run of Pulumi that failed for a reason of its own. */
 function nextAfter(error: unknown, stack: string): string {
-  return error instanceof ConcurrentUpdateError
-    ? `Another update of ${stack} is in progress. Wait for it, or, if nothing runs any more: pulumi cancel --stack ${stack}`
-    : reasonOf(error);
+  return error instanceof ConcurrentUpdateError ? lockedMessage(stack) : reasonOf(error);
 }
 
 /** Brings the stacks up until both are settled. Fills the report; false if a run failed. */
@@ -203,10 +154,12 @@ async function settle(stacks: [Stack, Stack], report: Report, line: (text: strin
     exported: await exportedText(stack),
     sawPeer: undefined,
   });
+  await recoverAll(stacks, line);
   const progress: [StackProgress, StackProgress] = [await progressOf(stacks[0]), await progressOf(stacks[1])];
   for (;;) {
     const next = nextStack(progress);
     if (!next) break;
+    if (interrupted) throw new Error("interrupted; npm run up goes on where it stopped");
     if (report.runs.length === mostRuns) {
       throw new Error(
         `the stacks do not settle after ${mostRuns} runs; compare their outputs: ${stacks
@@ -230,6 +183,16 @@ async function settle(stacks: [Stack, Stack], report: Report, line: (text: strin
   return true;
 }
 
+/** Makes both stacks ready for a run, whatever the last one left behind. */
+async function recoverAll(stacks: readonly Stack[], line: (text: string) => void): Promise<void> {
+  // Each to its end, also if the other fails.
+  const ended = await Promise.allSettled(
+    stacks.map((stack) => recover(stack, (text) => line(`${stack.name}: ${text}`))),
+  );
+  const failed = ended.find((one) => one.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
 async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run> {
   const { name } = stack;
   const begun = Date.now();
@@ -240,18 +203,14 @@ async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run>
     line(`${name}: ${word} in ${seconds.toFixed(1)} s`);
     return { stack: name, seconds, result, changes, errors };
   };
-  // Pulumi gets the terminal's interrupt too, and ends in good order; this process stays to tell how.
-  const interrupted = () => line(`${name}: interrupted; Pulumi finishes what it has begun`);
-  process.on("SIGINT", interrupted);
   try {
-    const { summary } = await stack.up({ onEvent, suppressProgress: true });
+    const options = { onEvent, suppressProgress: true, signal: interruption.signal };
+    const { summary } = await withLock(name, line, () => stack.up(options));
     Object.assign(changes, summary.resourceChanges);
     return ended(Object.entries(changes).some(([op, count]) => op !== "same" && count > 0) ? "changed" : "unchanged");
   } catch (error) {
     if (errors.length === 0) errors.push(nextAfter(error, name));
     return ended("failed");
-  } finally {
-    process.off("SIGINT", interrupted);
   }
 }
 

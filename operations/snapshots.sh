@@ -61,7 +61,8 @@ ask() {
   if [ "$status" != 200 ]; then
     local code message
     code=$(element Code <<<"$answer") message=$(element Message <<<"$answer")
-    problem "$step" "$bucket" "${code:-HTTP $status}" "${message:-$(head -c 200 <<<"$answer" | tr -d '\n')}"
+    answer=${answer:0:200}
+    problem "$step" "$bucket" "${code:-HTTP $status}" "${message:-${answer//$'\n'/ }}"
     return 1
   fi
   printf '%s' "$answer"

@@ -1,0 +1,273 @@
+/**
+ * Makes a stack whose last run was killed ready for the next one. Pulumi remembers what it had begun, and cannot know
+ * what became of it: this finds out, takes into the state what exists, and forgets what does not.
+ */
+import { EKSClient, ListPodIdentityAssociationsCommand } from "@aws-sdk/client-eks";
+import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
+import type { ClusterAccess } from "../kubernetes/access";
+import { configOf } from "../kubernetes/client";
+import { type HelmRecord, type ReleaseName, readRecords, removeRecords, unfinished } from "./helm";
+import { breakStaleLocks } from "./locks";
+import {
+  type AssociationQuery,
+  clusterOf,
+  interruptedCreations,
+  interruptedDeletions,
+  plainValue,
+  remedyOf,
+  resourceLabel,
+  type StackState,
+  type StateResource,
+} from "./pending";
+import { errorsIn, reasonOf } from "./stacks";
+
+/** Longest that objects which are being deleted may take until they are gone, in milliseconds. */
+const deletionPatience = 300_000;
+
+/** Longest that a cluster may take to tell of its Helm releases, in milliseconds. */
+const clusterPatience = 10_000;
+
+/** Seconds that a Helm operation may take where the release's own settings do not say so. */
+const defaultHelmTimeout = 300;
+
+const releaseType = "kubernetes:helm.sh/v3:Release";
+
+/** Tells what recovery does, in one line. */
+export type Say = (text: string) => void;
+
+/** What recovery works with. */
+interface Recovery {
+  stack: Stack;
+  state: StackState;
+  say: Say;
+}
+
+/**
+ * Recovers a stack; does nothing, after one look at its state, where the last run ended by itself. Refuses, with what
+ * to do, while another run is going on. Can itself be killed and run again.
+ */
+export async function recover(stack: Stack, say: Say): Promise<void> {
+  const { deployment } = await stack.exportStack();
+  const recovery = { stack, state: (deployment ?? {}) as StackState, say };
+  const created = interruptedCreations(recovery.state);
+  const deleted = interruptedDeletions(recovery.state);
+  refuseUnknown(stack, created);
+  const halfway = await findHalfway(recovery, created, deleted);
+  if (created.length + deleted.length + halfway.length === 0) return;
+
+  say("the last run was interrupted; finding out what became of it");
+  for (const resource of deleted) await untilGone(recovery, resource);
+  const removed = await endHalfway(recovery, halfway);
+  // What is gone by now would otherwise be believed to be there.
+  const doubtful = [...deleted, ...removed].map(({ urn }) => urn).filter((urn) => inState(recovery.state, urn));
+  if (doubtful.length > 0) await refresh(recovery, doubtful);
+  for (const resource of created) await adopt(recovery, resource);
+  if (created.length > 0) await refresh(recovery, [], { clearPendingCreates: true });
+}
+
+/** Runs what needs the stack's lock; a lock whose holder was killed is removed first. */
+export async function withLock<T>(stack: string, say: Say, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof ConcurrentUpdateError)) throw error;
+    const broken = breakStaleLocks(error.message);
+    if (!broken) throw new Error(lockedMessage(stack));
+    say(`removed the lock of a run that was killed (process ${broken.join(", ")})`);
+    return run();
+  }
+}
+
+/** What to do while another run has a stack. */
+export function lockedMessage(stack: string): string {
+  return `Another update of ${stack} is in progress. Wait for it, or, if nothing runs any more: pulumi cancel --stack ${stack}`;
+}
+
+const inState = ({ resources = [] }: StackState, urn: string) => resources.some((resource) => resource.urn === urn);
+
+/** Refreshes these resources, and the stack's own entry, which costs nothing: Pulumi takes no empty list. */
+function refresh({ stack, state, say }: Recovery, urns: string[], options = {}): Promise<unknown> {
+  const root = state.resources?.find(({ type }) => type === "pulumi:pulumi:Stack");
+  const target = [...(root ? [root.urn] : []), ...urns];
+  return withLock(stack.name, say, () => stack.refresh({ ...options, target, suppressProgress: true }));
+}
+
+/** Throws if something was interrupted of which nothing is known here. */
+function refuseUnknown(stack: Stack, created: readonly StateResource[]): void {
+  const unknown = created.filter((resource) => remedyOf(resource) === undefined);
+  if (unknown.length === 0) return;
+  const lines = unknown.map(
+    ({ urn, type }) =>
+      `${resourceLabel(urn)}: if it exists, pulumi import --stack ${stack.name} ${type} ${urn.split("::").at(-1)} <id>`,
+  );
+  throw new Error(
+    `the last run of ${stack.name} was interrupted while it created what is not known here. Find out whether it exists:\n` +
+      `  ${lines.join("\n  ")}\nThen: pulumi refresh --clear-pending-creates --stack ${stack.name}`,
+  );
+}
+
+/** A release whose newest revision is unfinished. */
+interface Halfway {
+  resource: StateResource;
+  access: ClusterAccess;
+  release: ReleaseName;
+  records: HelmRecord[];
+}
+
+/** The stack's releases of which nobody finishes the last operation. */
+async function findHalfway(
+  { state }: Recovery,
+  created: readonly StateResource[],
+  deleted: readonly StateResource[],
+): Promise<Halfway[]> {
+  const ofState = (state.resources ?? []).filter((resource) => !resource.delete);
+  const begun = (state.pending_operations ?? []).map(({ resource }) => resource.urn);
+  const releases = new Map(
+    [...ofState, ...created, ...deleted].filter(({ type }) => type === releaseType).map((one) => [one.urn, one]),
+  );
+  const found: Halfway[] = [];
+  for (const resource of releases.values()) {
+    const access = clusterOf(state, resource);
+    if (!access) continue;
+    const { namespace, name, timeout } = Object.fromEntries(
+      Object.entries(resource.inputs ?? {}).map(([key, value]) => [key, plainValue(value)]),
+    ) as unknown as ReleaseName & { timeout?: number };
+    const known = begun.includes(resource.urn);
+    let records: HelmRecord[];
+    try {
+      records = unfinished(await within(readRecords(access, { namespace, name })));
+    } catch (error) {
+      // Whether the cluster answers matters only if something was interrupted: else the run itself finds out.
+      if (!known) continue;
+      throw new Error(`what became of Helm release ${namespace}/${name} cannot be read: ${reasonOf(error)}`);
+    }
+    if (records.length === 0) continue;
+    const seconds = Math.round((Date.now() - Math.max(...records.map((record) => record.writtenAt))) / 1000);
+    if (!known && seconds <= (timeout ?? defaultHelmTimeout)) {
+      throw new Error(
+        `Helm release ${namespace}/${name} is ${records[0]!.status} since ${seconds} s. Wait for it, or, if nothing runs any ` +
+          `more: kubectl -n ${namespace} delete secret ${records.map(({ secret }) => secret).join(" ")}`,
+      );
+    }
+    found.push({ resource, access, release: { namespace, name }, records });
+  }
+  return found;
+}
+
+/** Lets Helm begin anew where it was killed; returns the resources concerned. */
+async function endHalfway(recovery: Recovery, halfway: readonly Halfway[]): Promise<StateResource[]> {
+  if (halfway.length === 0) return [];
+  // Takes the lock: whoever wrote these records before now is not at work any more.
+  await refresh(recovery, []);
+  for (const { access, release, records } of halfway) {
+    await removeRecords(access, release, records);
+    const { status, revision } = records[0]!;
+    recovery.say(
+      `Helm release ${release.namespace}/${release.name}: ${status} (revision ${revision}) and nobody at work on it; it begins anew`,
+    );
+  }
+  return halfway.map(({ resource }) => resource);
+}
+
+/** Waits until a Kubernetes object that is being deleted is gone: Pulumi would see it as being there. */
+async function untilGone({ state, say }: Recovery, resource: StateResource): Promise<void> {
+  const access = clusterOf(state, resource);
+  const { apiVersion, kind, metadata } = { ...resource.outputs, ...resource.inputs } as {
+    apiVersion?: string;
+    kind?: string;
+    metadata?: { name?: string; namespace?: string };
+  };
+  if (!access || !apiVersion || !kind || !metadata?.name) return;
+  const { KubernetesObjectApi } = await import("@kubernetes/client-node");
+  const api = KubernetesObjectApi.makeApiClient(await configOf(access));
+  const { name, namespace } = metadata;
+  const deadline = Date.now() + deletionPatience;
+  for (let told = false; ; told = true) {
+    try {
+      const header = { apiVersion, kind, metadata: { name, ...(namespace ? { namespace } : {}) } };
+      const { metadata: seen } = await within(api.read(header));
+      if (!seen?.deletionTimestamp) return;
+    } catch (error) {
+      if ((error as { code?: number }).code === 404) return;
+      throw new Error(`whether ${resourceLabel(resource.urn)} is gone cannot be read: ${reasonOf(error)}`);
+    }
+    if (Date.now() > deadline) {
+      throw new Error(
+        `${resourceLabel(resource.urn)} is being deleted and not gone after ${deletionPatience / 1000} s. See what holds it: ` +
+          `kubectl get ${kind.toLowerCase()} ${name}${namespace ? ` -n ${namespace}` : ""} -o yaml`,
+      );
+    }
+    if (!told) say(`${resourceLabel(resource.urn)} is being deleted; waiting until it is gone`);
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
+/** Takes an object into the state if it exists and cannot be created again. */
+async function adopt(recovery: Recovery, resource: StateResource): Promise<void> {
+  const { stack, state, say } = recovery;
+  const label = resourceLabel(resource.urn);
+  const remedy = remedyOf(resource);
+  if (remedy === undefined || remedy === "create again") {
+    say(`${label}: is created again, whether it exists or not`);
+    return;
+  }
+  const before = state.resources?.find((one) => one.urn === resource.urn && !one.delete);
+  if (before && !before.pendingReplacement) {
+    say(`${label}: is in the state already`);
+    return;
+  }
+  const id = "id" in remedy ? remedy.id : await findAssociation(stack, remedy.association);
+  const found = id !== undefined && (await importById(recovery, resource, id));
+  say(found ? `${label}: exists as ${id}; taken into the state` : `${label}: was not created; will be`);
+}
+
+/** Imports one object; false if it does not exist. */
+async function importById({ stack, say }: Recovery, resource: StateResource, id: string): Promise<boolean> {
+  const { urn, type, parent, provider, protect } = resource;
+  const providerUrn = provider?.split("::").slice(0, 4).join("::");
+  const options = {
+    resources: [
+      {
+        type,
+        name: urn.split("::").slice(3).join("::"),
+        id,
+        ...(parent ? { parent: "parent" } : {}),
+        ...(providerUrn ? { provider: "provider" } : {}),
+      },
+    ],
+    nameTable: { ...(parent ? { parent } : {}), ...(providerUrn ? { provider: providerUrn } : {}) },
+    protect: protect === true,
+    generateCode: false,
+  };
+  try {
+    await withLock(stack.name, say, () => stack.import(options));
+    return true;
+  } catch (error) {
+    const errors = errorsIn(error);
+    if (errors.some((text) => /resource '.*' does not exist/.test(text))) return false;
+    throw new Error(
+      `whether ${resourceLabel(urn)} exists as ${id} cannot be found out: ${errors[0] ?? reasonOf(error)}`,
+    );
+  }
+}
+
+/** Id of a service account's association, as an import takes it; undefined if there is none. */
+async function findAssociation(stack: Stack, query: AssociationQuery): Promise<string | undefined> {
+  const { value: region } = await stack.getConfig("aws:region");
+  const { associations } = await new EKSClient({ region }).send(new ListPodIdentityAssociationsCommand({ ...query }));
+  const id = associations?.[0]?.associationId;
+  return id === undefined ? undefined : `${query.clusterName},${id}`;
+}
+
+/** Rejects if a cluster takes too long for an answer. */
+async function within<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${clusterPatience / 1000} s`)), clusterPatience);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
