@@ -1,6 +1,6 @@
 /** What is asked of Restate's admin port: where services run, and what the ledger's state is. */
 import { z } from "zod";
-import { type Balance, balanceKey, emptyBalance, ledgerName, type Trace, tracePrefix } from "./model";
+import { type Balance, balanceKey, emptyBalance, type Line, ledgerName, linePrefix } from "./model";
 
 /** How long an answer may take, in milliseconds. */
 const patience = 30_000;
@@ -45,8 +45,8 @@ export async function registerDeployment(admin: string, uri: string): Promise<st
 /** An account as the state has it. */
 export interface AccountState {
   balance: Balance;
-  /** By the call's id. */
-  calls: Map<string, Trace>;
+  /** What was written down, by number. */
+  lines: Map<number, Line>;
 }
 
 const rowsSchema = z.object({
@@ -62,10 +62,11 @@ export async function readState(admin: string, prefix: string): Promise<Map<stri
   const { rows } = rowsSchema.parse(await ask(admin, "/query", { query }));
   const accounts = new Map<string, AccountState>();
   for (const { service_key: name, key, value_utf8: value } of rows) {
-    const account = accounts.get(name) ?? { balance: emptyBalance, calls: new Map() };
+    const account = accounts.get(name) ?? { balance: emptyBalance, lines: new Map() };
     accounts.set(name, account);
     if (key === balanceKey) account.balance = JSON.parse(value) as Balance;
-    else if (key.startsWith(tracePrefix)) account.calls.set(key.slice(tracePrefix.length), JSON.parse(value) as Trace);
+    else if (key.startsWith(linePrefix))
+      account.lines.set(Number(key.slice(linePrefix.length)), JSON.parse(value) as Line);
     else throw new Error(`the state of account ${name} has a key ${key} that is none of the ledger's`);
   }
   return accounts;

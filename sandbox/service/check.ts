@@ -24,9 +24,9 @@ export interface Verdict {
   refusedYetEffective: string[];
   /** The same key was answered twice, differently. */
   answeredDifferently: string[];
-  /** Acknowledged with a count that another acknowledged call of the account has too. */
-  sharedCounts: string[];
-  /** Accounts whose balance is not what their calls add up to. */
+  /** Acknowledged with a number in their account under which the state has another call. */
+  misplaced: string[];
+  /** Accounts whose balance is not what their lines add up to, or whose lines are not numbered from 1. */
   unbalanced: string[];
 }
 
@@ -42,40 +42,42 @@ export function judgeCalls(calls: readonly CallRecord[], state: ReadonlyMap<stri
     distorted: [],
     refusedYetEffective: [],
     answeredDifferently: [],
-    sharedCounts: [],
+    misplaced: [],
     unbalanced: [],
   };
-  const byKey = new Map<string, CallRecord>();
-  const counts = new Map<string, string>();
-  for (const call of calls) {
-    if (byKey.has(call.key)) throw new Error(`two calls have the key ${call.key}: the records of one load are needed`);
-    byKey.set(call.key, call);
-    const effective = state.get(call.account)?.calls.has(call.key) ?? false;
-    if (call.outcome === "open") verdict.open[effective ? "effective" : "ineffective"]++;
-    if (call.outcome === "refused" && effective) verdict.refusedYetEffective.push(call.key);
-    if (call.outcome !== "acknowledged") continue;
-    verdict.acknowledged++;
-    if (!effective) verdict.lost.push(call.key);
-    const { receipt, repeated } = call;
-    if (receipt?.id !== call.key || (repeated && JSON.stringify(repeated) !== JSON.stringify(receipt))) {
-      verdict.answeredDifferently.push(call.key);
-    }
-    const count = `${call.account} ${receipt?.count}`;
-    if (counts.has(count)) verdict.sharedCounts.push(call.key);
-    counts.set(count, call.key);
+  const times = new Map<string, number>();
+  for (const { lines } of state.values()) {
+    for (const { id } of lines.values()) times.set(id, (times.get(id) ?? 0) + 1);
   }
-  for (const [account, { balance, calls: traces }] of state) {
-    let count = 0;
-    let sum = 0;
-    for (const [key, { times, amount }] of traces) {
-      count += times;
-      sum += amount;
-      const call = byKey.get(key);
-      if (times !== 1) verdict.doubled.push(key);
-      if (!call) verdict.unsent.push(key);
-      else if (call.account !== account || amount !== times * call.amount) verdict.distorted.push(key);
+  verdict.doubled = [...times].filter(([, count]) => count > 1).map(([key]) => key);
+
+  const byKey = new Map<string, CallRecord>();
+  for (const call of calls) {
+    const { key, account, outcome, receipt, repeated } = call;
+    if (byKey.has(key)) throw new Error(`two calls have the key ${key}: the records of one load are needed`);
+    byKey.set(key, call);
+    const effective = times.has(key);
+    if (outcome === "open") verdict.open[effective ? "effective" : "ineffective"]++;
+    if (outcome === "refused" && effective) verdict.refusedYetEffective.push(key);
+    if (outcome !== "acknowledged") continue;
+    verdict.acknowledged++;
+    if (receipt?.id !== key || (repeated && JSON.stringify(repeated) !== JSON.stringify(receipt))) {
+      verdict.answeredDifferently.push(key);
     }
-    if (balance.count !== count || balance.sum !== sum) verdict.unbalanced.push(account);
+    if (!effective) verdict.lost.push(key);
+    else if (state.get(account)?.lines.get(receipt?.count ?? 0)?.id !== key) verdict.misplaced.push(key);
+  }
+  for (const [account, { balance, lines }] of state) {
+    let sum = 0;
+    let last = 0;
+    for (const [number, { id, amount }] of lines) {
+      sum += amount;
+      last = Math.max(last, number);
+      const call = byKey.get(id);
+      if (!call) verdict.unsent.push(id);
+      else if (call.account !== account || call.amount !== amount) verdict.distorted.push(id);
+    }
+    if (balance.count !== lines.size || balance.sum !== sum || last !== lines.size) verdict.unbalanced.push(account);
   }
   return verdict;
 }
@@ -87,8 +89,8 @@ const faults = {
   distorted: "calls are in the state with another amount or account than was sent",
   refusedYetEffective: "refused calls took effect",
   answeredDifferently: "calls were answered differently when they were repeated, or with another call's answer",
-  sharedCounts: "calls were given a place in their account that another call has",
-  unbalanced: "accounts do not add up to their calls",
+  misplaced: "calls are not where their answers say that they were written down",
+  unbalanced: "accounts do not add up to their lines",
 } as const satisfies Partial<Record<keyof Verdict, string>>;
 
 /** All that is wrong, in words, with a few names each; empty when every call counts exactly once. */

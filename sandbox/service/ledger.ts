@@ -1,7 +1,7 @@
 /**
- * The practice service: a virtual object whose state says of each call how often it took effect. It does nothing by
- * itself against calls that arrive twice: that each takes effect once is Restate's work, and this makes it visible when
- * it does not.
+ * The practice service: a virtual object that writes down every call that takes effect, one line after the other. It does
+ * nothing by itself against calls that arrive twice: that each takes effect once is Restate's work, and two lines of one
+ * call show where it does not.
  */
 import { hostname } from "node:os";
 import { handlers, type ObjectContext, type ObjectSharedContext, object, TerminalError } from "@restatedev/restate-sdk";
@@ -10,10 +10,10 @@ import {
   balanceKey,
   type Entry,
   emptyBalance,
+  type Line,
   ledgerName,
+  linePrefix,
   type Receipt,
-  type Trace,
-  tracePrefix,
 } from "./model";
 
 async function add(ctx: ObjectContext, entry: Entry): Promise<Receipt> {
@@ -22,10 +22,9 @@ async function add(ctx: ObjectContext, entry: Entry): Promise<Receipt> {
   }
   const { id, amount, pauseMs } = entry;
   const before = (await ctx.get<Balance>(balanceKey)) ?? emptyBalance;
-  const trace = (await ctx.get<Trace>(tracePrefix + id)) ?? { times: 0, amount: 0 };
   if (pauseMs) await ctx.sleep({ milliseconds: pauseMs });
   const after = { count: before.count + 1, sum: before.sum + amount };
-  ctx.set(tracePrefix + id, { times: trace.times + 1, amount: trace.amount + amount });
+  ctx.set<Line>(linePrefix + after.count, { id, amount });
   ctx.set(balanceKey, after);
   return { id, ...after, pod: hostname() };
 }
@@ -38,7 +37,7 @@ async function read(ctx: ObjectSharedContext): Promise<Balance> {
 export const ledger = object({
   name: ledgerName,
   handlers: { add, read: handlers.object.shared(read) },
-  // An account holds an entry for each call, of which a call needs only its own.
+  // An account holds all its lines, of which a call needs none.
   options: { enableLazyState: true },
 });
 

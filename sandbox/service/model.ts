@@ -26,19 +26,14 @@ export interface Receipt extends Balance {
   pod: string;
 }
 
-/** What the state holds of a call. */
-export interface Trace {
-  /** How often the call took effect. */
-  times: number;
-  /** The amounts of all of those times, added up. */
-  amount: number;
-}
+/** What the state holds of an entry. */
+export type Line = Pick<Entry, "id" | "amount">;
 
 /** Key of an account's balance in its state. */
 export const balanceKey = "balance";
 
-/** What the keys of calls begin with; the call's id follows. */
-export const tracePrefix = "call/";
+/** What the keys of entries begin with; the number of the entry in its account follows, from 1. */
+export const linePrefix = "entry/";
 
 /** What an account is before its first entry. */
 export const emptyBalance: Balance = { count: 0, sum: 0 };

@@ -97,7 +97,7 @@ describe("a service on Restate", () => {
     for (const { admin } of regions) {
       const state = await readState(admin, account);
       assert.deepEqual(state.get(account)?.balance, { count: 1, sum: 7 });
-      assert.deepEqual([...state.get(account)!.calls], [[id, { times: 1, amount: 7 }]]);
+      assert.deepEqual([...state.get(account)!.lines], [[1, { id, amount: 7 }]]);
     }
   });
 

@@ -10,7 +10,7 @@ import { type AccountState, readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls, type Verdict } from "../../sandbox/service/check";
 import { figuresByRegion, figuresOf, percentile } from "../../sandbox/service/figures";
 import { type CallRecord, startLoad } from "../../sandbox/service/load";
-import type { Entry, Trace } from "../../sandbox/service/model";
+import type { Entry, Line } from "../../sandbox/service/model";
 import { serviceObjects, serviceUri } from "../../sandbox/service/objects";
 
 /** A call that was answered as it should be; `count` is its place in its account. */
@@ -31,21 +31,16 @@ function call(key: string, count: number, changes: Partial<CallRecord> = {}): Ca
   };
 }
 
-/** A state that adds up, from traces by account. */
-function stateOf(accounts: Record<string, Record<string, Trace>>): Map<string, AccountState> {
+/** A state that adds up: accounts with the keys of the calls that were written down, in that order, of 5 each. */
+function stateOf(accounts: Record<string, (string | Line)[]>): Map<string, AccountState> {
   return new Map(
-    Object.entries(accounts).map(([account, traces]) => {
-      const all = Object.values(traces);
-      const balance = {
-        count: all.reduce((sum, { times }) => sum + times, 0),
-        sum: all.reduce((sum, { amount }) => sum + amount, 0),
-      };
-      return [account, { balance, calls: new Map(Object.entries(traces)) }];
+    Object.entries(accounts).map(([account, entries]) => {
+      const all = entries.map((entry) => (typeof entry === "string" ? { id: entry, amount: 5 } : entry));
+      const balance = { count: all.length, sum: all.reduce((sum, { amount }) => sum + amount, 0) };
+      return [account, { balance, lines: new Map(all.map((line, i) => [i + 1, line])) }];
     }),
   );
 }
-
-const once: Trace = { times: 1, amount: 5 };
 
 describe("the judgement of calls", () => {
   const calls = [call("k1", 1), call("k2", 2)];
@@ -57,7 +52,7 @@ describe("the judgement of calls", () => {
     const refused = call("k6", 0, { outcome: "refused", receipt: undefined });
     const verdict = judgeCalls(
       [...calls, repeated, effective, ineffective, refused],
-      stateOf({ a: { k1: once, k2: once, k3: once, k4: once } }),
+      stateOf({ a: ["k1", "k2", "k3", "k4"] }),
     );
     assert.deepEqual(faultsOf(verdict), []);
     assert.equal(verdict.sent, 6);
@@ -65,79 +60,105 @@ describe("the judgement of calls", () => {
     assert.deepEqual(verdict.open, { effective: 1, ineffective: 1 });
   });
 
-  const faulty: [name: string, verdict: () => Verdict, fault: string][] = [
-    ["lost", () => judgeCalls(calls, stateOf({ a: { k1: once } })), "1 acknowledged calls are not in the state: k2"],
-    ["lost with its account", () => judgeCalls(calls, new Map()), "2 acknowledged calls are not in the state: k1, k2"],
+  const acknowledged = "acknowledged calls are not in the state";
+  const elsewhere = "calls are not where their answers say that they were written down";
+  const faulty: [name: string, verdict: () => Verdict, faults: string[]][] = [
+    ["lost", () => judgeCalls(calls, stateOf({ a: ["k1"] })), [`1 ${acknowledged}: k2`]],
+    ["lost with its account", () => judgeCalls(calls, new Map()), [`2 ${acknowledged}: k1, k2`]],
     [
       "doubled",
-      () => judgeCalls(calls, stateOf({ a: { k1: once, k2: { times: 2, amount: 10 } } })),
-      "1 calls took effect more than once: k2",
+      () => judgeCalls(calls, stateOf({ a: ["k1", "k2", "k2"] })),
+      ["1 calls took effect more than once: k2"],
     ],
     [
       "doubled, though never acknowledged",
-      () => judgeCalls([call("k1", 1, { outcome: "open" })], stateOf({ a: { k1: { times: 3, amount: 15 } } })),
-      "1 calls took effect more than once: k1",
+      () => judgeCalls([call("k1", 1, { outcome: "open" })], stateOf({ a: ["k1", "k1", "k1"] })),
+      ["1 calls took effect more than once: k1"],
     ],
     [
       "never sent",
-      () => judgeCalls(calls, stateOf({ a: { k1: once, k2: once, k9: once } })),
-      "1 calls are in the state that nobody sent: k9",
+      () => judgeCalls(calls, stateOf({ a: ["k1", "k2", "k9"] })),
+      ["1 calls are in the state that nobody sent: k9"],
     ],
     [
       "with another amount",
-      () => judgeCalls(calls, stateOf({ a: { k1: once, k2: { times: 1, amount: 6 } } })),
-      "1 calls are in the state with another amount or account than was sent: k2",
+      () => judgeCalls(calls, stateOf({ a: ["k1", { id: "k2", amount: 6 }] })),
+      ["1 calls are in the state with another amount or account than was sent: k2"],
+    ],
+    [
+      "in another account",
+      () => judgeCalls(calls, stateOf({ a: ["k1"], b: ["k2"] })),
+      ["1 calls are in the state with another amount or account than was sent: k2", `1 ${elsewhere}: k2`],
     ],
     [
       "in another account as well",
-      () => judgeCalls(calls, stateOf({ a: { k1: once, k2: once }, b: { k2: once } })),
-      "1 calls are in the state with another amount or account than was sent: k2",
+      () => judgeCalls(calls, stateOf({ a: ["k1", "k2"], b: ["k2"] })),
+      [
+        "1 calls took effect more than once: k2",
+        "1 calls are in the state with another amount or account than was sent: k2",
+      ],
     ],
     [
       "refused and effective",
-      () =>
-        judgeCalls([...calls, call("k3", 0, { outcome: "refused" })], stateOf({ a: { k1: once, k2: once, k3: once } })),
-      "1 refused calls took effect: k3",
+      () => judgeCalls([...calls, call("k3", 0, { outcome: "refused" })], stateOf({ a: ["k1", "k2", "k3"] })),
+      ["1 refused calls took effect: k3"],
     ],
     [
       "repeated with another answer",
       () =>
         judgeCalls(
           [call("k1", 1, { repeated: { id: "k1", count: 2, sum: 10, pod: "ledger-1" } })],
-          stateOf({ a: { k1: once } }),
+          stateOf({ a: ["k1"] }),
         ),
-      "1 calls were answered differently when they were repeated, or with another call's answer: k1",
+      ["1 calls were answered differently when they were repeated, or with another call's answer: k1"],
     ],
     [
       "given another call's answer",
       () =>
         judgeCalls(
           [call("k1", 1, { receipt: { id: "k2", count: 1, sum: 5, pod: "ledger-1" } })],
-          stateOf({ a: { k1: once } }),
+          stateOf({ a: ["k1"] }),
         ),
-      "1 calls were answered differently when they were repeated, or with another call's answer: k1",
+      ["1 calls were answered differently when they were repeated, or with another call's answer: k1"],
     ],
     [
-      "given the same place as another",
-      () => judgeCalls([call("k1", 1), call("k2", 1)], stateOf({ a: { k1: once, k2: once } })),
-      "1 calls were given a place in their account that another call has: k2",
+      "written down, and then overwritten by another call that did not see it",
+      () => judgeCalls([call("k1", 1), call("k2", 1)], stateOf({ a: ["k2"] })),
+      [`1 ${acknowledged}: k1`],
+    ],
+    [
+      "written down elsewhere than was answered",
+      () => judgeCalls(calls, stateOf({ a: ["k2", "k1"] })),
+      [`2 ${elsewhere}: k1, k2`],
     ],
     [
       "in an account that does not add up",
       () => {
-        const state = stateOf({ a: { k1: once, k2: once } });
-        state.get("a")!.balance.count = 3;
+        const state = stateOf({ a: ["k1", "k2"] });
+        state.get("a")!.balance.sum = 9;
         return judgeCalls(calls, state);
       },
-      "1 accounts do not add up to their calls: a",
+      ["1 accounts do not add up to their lines: a"],
+    ],
+    [
+      "in an account with a gap",
+      () => {
+        const state = stateOf({ a: ["k1", "k2"] });
+        state.get("a")!.lines = new Map([
+          [1, { id: "k1", amount: 5 }],
+          [3, { id: "k2", amount: 5 }],
+        ]);
+        return judgeCalls([call("k1", 1), call("k2", 3)], state);
+      },
+      ["1 accounts do not add up to their lines: a"],
     ],
   ];
-  for (const [name, verdict, fault] of faulty) {
-    test(`found: ${name}`, () => assert.deepEqual(faultsOf(verdict()), [fault]));
+  for (const [name, verdict, faults] of faulty) {
+    test(`found: ${name}`, () => assert.deepEqual(faultsOf(verdict()), faults));
   }
 
   test("many of a kind are named by the first five", () => {
-    const many = Array.from({ length: 7 }, (_, i) => call(`k${i}`, i));
+    const many = Array.from({ length: 7 }, (_, i) => call(`k${i}`, i + 1));
     assert.deepEqual(faultsOf(judgeCalls(many, new Map())), [
       "7 acknowledged calls are not in the state: k0, k1, k2, k3, k4, …",
     ]);
@@ -150,14 +171,16 @@ describe("the judgement of calls", () => {
   test("whatever is taken out of a right state, or put in twice, is found", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 30 }), fc.nat(), fc.boolean(), (size, at, lose) => {
-        const all = Array.from({ length: size }, (_, i) => call(`k${i}`, i + 1, { account: `a${i % 3}` }));
-        const traces: Record<string, Record<string, Trace>> = { a0: {}, a1: {}, a2: {} };
-        for (const { key, account } of all) traces[account]![key] = once;
-        assert.deepEqual(faultsOf(judgeCalls(all, stateOf(traces))), []);
+        const all = Array.from({ length: size }, (_, i) =>
+          call(`k${i}`, Math.floor(i / 3) + 1, { account: `a${i % 3}` }),
+        );
+        const lines: Record<string, string[]> = { a0: [], a1: [], a2: [] };
+        for (const { key, account } of all) lines[account]!.push(key);
+        assert.deepEqual(faultsOf(judgeCalls(all, stateOf(lines))), []);
         const { key, account } = all[at % size]!;
-        if (lose) delete traces[account]![key];
-        else traces[account]![key] = { times: 2, amount: 10 };
-        const verdict = judgeCalls(all, stateOf(traces));
+        if (lose) lines[account] = lines[account]!.filter((one) => one !== key);
+        else lines[account]!.push(key);
+        const verdict = judgeCalls(all, stateOf(lines));
         assert.deepEqual([verdict.lost, verdict.doubled], lose ? [[key], []] : [[], [key]]);
       }),
     );
@@ -375,8 +398,8 @@ describe("clients", () => {
 describe("reading the state", () => {
   const rows = [
     { service_key: "r-1", key: "balance", value_utf8: '{"count":1,"sum":5}' },
-    { service_key: "r-1", key: "call/k1", value_utf8: '{"times":1,"amount":5}' },
-    { service_key: "r-2", key: "call/k2", value_utf8: '{"times":2,"amount":10}' },
+    { service_key: "r-1", key: "entry/1", value_utf8: '{"id":"k1","amount":5}' },
+    { service_key: "r-2", key: "entry/1", value_utf8: '{"id":"k2","amount":7}' },
   ];
   const serve = async <T>(status: number, body: unknown, use: (url: string) => Promise<T>): Promise<T> => {
     const server = createServer((_, response) => response.writeHead(status).end(JSON.stringify(body)));
@@ -394,7 +417,7 @@ describe("reading the state", () => {
     assert.deepEqual([...state.keys()], ["r-1", "r-2"]);
     assert.deepEqual(state.get("r-1"), {
       balance: { count: 1, sum: 5 },
-      calls: new Map([["k1", { times: 1, amount: 5 }]]),
+      lines: new Map([[1, { id: "k1", amount: 5 }]]),
     });
     assert.deepEqual(state.get("r-2")!.balance, { count: 0, sum: 0 });
   });
