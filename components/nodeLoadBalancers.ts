@@ -1,6 +1,7 @@
 /** One network load balancer per Restate node, in the one subnet of the zone where its pod runs. */
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { appliedByStack } from "../kubernetes/applied";
 import type { Placement } from "../kubernetes/placement";
 import { chooseSubnets, type SubnetMap } from "../kubernetes/subnets";
 import type { NodeOutputs } from "../outputs";
@@ -60,6 +61,9 @@ function serviceAnnotations(input: AnnotationInput): Record<string, string> {
   return {
     ...Object.fromEntries(Object.entries(lb).map(([key, value]) => [annotationPrefix + key, value])),
     ...Object.fromEntries(input.dnsAnnotationPrefixes.map((prefix) => [`${prefix}hostname`, node.hostname])),
+    // An annotation that someone has edited is taken back; without this, a preview fails on the conflict.
+    "pulumi.com/patchForce": "true",
+    ...appliedByStack,
     "pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0].hostname}",
   };
 }
