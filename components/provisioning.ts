@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { appliedByStack } from "../kubernetes/applied";
 import { type NodeIdentity, provisionedReplication } from "../topology";
 
 /** Seconds beyond the script's own deadline in which its pod may start and end. */
@@ -55,7 +56,7 @@ export class Provisioning extends pulumi.ComponentResource {
     const scripts = new k8s.core.v1.ConfigMap(
       `${name}-scripts`,
       {
-        metadata: { name: jobName, namespace: args.namespace, labels },
+        metadata: { name: jobName, namespace: args.namespace, labels, annotations: appliedByStack },
         immutable: true,
         data: { "provision.sh": script },
       },
@@ -68,7 +69,7 @@ export class Provisioning extends pulumi.ComponentResource {
           name: jobName,
           namespace: args.namespace,
           labels,
-          annotations: { "pulumi.com/replaceUnready": "true" },
+          annotations: { ...appliedByStack, "pulumi.com/replaceUnready": "true" },
         },
         spec: {
           backoffLimit: 0,

@@ -1,6 +1,7 @@
 /** Restate's Helm release in one region, in a namespace of its own. */
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { appliedByStack } from "../kubernetes/applied";
 import type { Settings } from "../settings";
 
 /** Name of the Helm release, and (through the chart's nameOverride) of everything it renders. */
@@ -38,7 +39,11 @@ export class RestateRelease extends pulumi.ComponentResource {
     const kept = { parent: this, protect: args.protect };
 
     const namespace = args.createNamespace
-      ? new k8s.core.v1.Namespace(`${name}-namespace`, { metadata: { name: args.namespace } }, kept)
+      ? new k8s.core.v1.Namespace(
+          `${name}-namespace`,
+          { metadata: { name: args.namespace, annotations: appliedByStack } },
+          kept,
+        )
       : undefined;
     this.release = new k8s.helm.v3.Release(
       name,
