@@ -10,10 +10,11 @@ export interface Lock {
   pid: number;
 }
 
-/** The locks that Pulumi's error names; none for a backend that is not made of files. Pure. */
+/** The locks that Pulumi's error names, each once; none for a backend that is not made of files. Pure. */
 export function locksIn(message: string): Lock[] {
   const lines = message.matchAll(/^\s*(\S+): created by \S*@(\S+) \(pid (\d+)\) at /gm);
-  return [...lines].map(([, url, host, pid]) => ({ url: url!, host: host!, pid: Number(pid) }));
+  const locks = [...lines].map(([, url, host, pid]): Lock => ({ url: url!, host: host!, pid: Number(pid) }));
+  return [...new Map(locks.map((lock) => [lock.url, lock])).values()];
 }
 
 /** Whether a process of this machine runs. */

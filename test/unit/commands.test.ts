@@ -18,6 +18,7 @@ import {
   type StatusView,
   table,
 } from "../../commands/report";
+import type { StackState } from "../../commands/pending";
 import { reasonOf, twoStacks, UsageError } from "../../commands/stacks";
 import { type RegionName, regionNames } from "../../topology";
 import { peerOutputs } from "../support/peer-outputs";
@@ -582,6 +583,8 @@ interface Scenario {
   /** What goes wrong, by command and stack. */
   fails?: Record<string, string>;
   config?: Record<string, Record<string, { value: string; secret: boolean }>>;
+  /** What a stack's state says of its last run; by default, that it ended by itself. */
+  states?: Record<string, StackState>;
 }
 
 /**
@@ -605,6 +608,7 @@ else if (scenario.fails?.[args[0] + " " + stack]) fail(scenario.fails[args[0] + 
 else if (args[0] === "config") say(scenario.config[stack]);
 else if (args[0] === "preview") console.log("previewed");
 else if (args[0] === "stack" && args[1] === "output") say(scenario.outputs[stack]);
+else if (args[0] === "stack" && args[1] === "export") say({ version: 3, deployment: scenario.states?.[stack] ?? {} });
 else if (args[0] === "stack" && args[1] === "history") say([{ kind: "update", resourceChanges: scenario.changes ?? { create: 2, same: 1 } }]);
 else if (args[0] === "up") {
   if (fs.existsSync(folder + "/busy")) fail("two at once");
