@@ -1,6 +1,8 @@
 /** What is looked up in AWS before the first resource: the account, the EKS cluster and the subnets of each zone. */
 
-import * as aws from "@pulumi/aws";
+import * as ec2 from "@pulumi/aws/ec2";
+import * as eks from "@pulumi/aws/eks";
+import { getCallerIdentity } from "@pulumi/aws/getCallerIdentity";
 import { RunError } from "@pulumi/pulumi/errors";
 import { type ClusterAccess, eksKubeconfig } from "../kubernetes/access";
 import { type SubnetMap, subnetsByZone } from "../kubernetes/subnets";
@@ -9,7 +11,7 @@ import type { Settings } from "../settings";
 
 /** Refuses to go on in another account than the settings name. */
 export async function checkAccount(settings: Settings): Promise<void> {
-  const { accountId } = await aws.getCallerIdentity({});
+  const { accountId } = await getCallerIdentity({});
   if (accountId !== settings.accountId) {
     throw new RunError(
       `restate:accountId is ${settings.accountId}, and the credentials belong to account ${accountId}; nothing was changed. ` +
@@ -23,7 +25,7 @@ export async function lookUpEksCluster(
   name: string,
   awsRegion: string,
 ): Promise<ClusterAccess & { arn: string; oidcIssuer?: string }> {
-  const cluster = await aws.eks.getCluster({ name });
+  const cluster = await eks.getCluster({ name });
   const kubeconfig = eksKubeconfig({
     name,
     awsRegion,
@@ -59,14 +61,14 @@ export async function lookUpSubnets(settings: Settings): Promise<SubnetMap> {
   const { byZone, discover } = settings.subnets;
   if (byZone) return { byZone, source: "restate:subnets.byZone" };
   const { vpcId, tags } = discover as NonNullable<typeof discover>;
-  const { ids } = await aws.ec2.getSubnets({
+  const { ids } = await ec2.getSubnets({
     filters: [
       { name: "vpc-id", values: [vpcId] },
       ...Object.entries(tags).map(([key, value]) => ({ name: `tag:${key}`, values: [value] })),
     ],
   });
   const found = await Promise.all(
-    ids.map(async (id) => ({ id, zone: (await aws.ec2.getSubnet({ id })).availabilityZone })),
+    ids.map(async (id) => ({ id, zone: (await ec2.getSubnet({ id })).availabilityZone })),
   );
   const search = `VPC ${vpcId} with tags ${JSON.stringify(tags)}`;
   return { byZone: subnetsByZone(found, search), source: `restate:subnets.discover (${search})` };

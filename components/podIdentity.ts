@@ -1,5 +1,5 @@
 /** EKS Pod Identity: tells one EKS cluster that a service account may take the nodes' role. */
-import * as aws from "@pulumi/aws";
+import * as eks from "@pulumi/aws/eks";
 import * as pulumi from "@pulumi/pulumi";
 
 export interface PodIdentityArgs {
@@ -16,7 +16,7 @@ export class PodIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: PodIdentityArgs, opts?: pulumi.ComponentResourceOptions) {
     super("restate:index:PodIdentity", name, {}, opts);
-    const association = new aws.eks.PodIdentityAssociation(
+    const association = new eks.PodIdentityAssociation(
       name,
       {
         clusterName: args.eksCluster,

@@ -1,5 +1,5 @@
 /** The IAM role that the Restate nodes of both regions take. Owned by the home region. */
-import * as aws from "@pulumi/aws";
+import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
 import { nodeTrust, snapshotAccess, type TrustedRegion } from "../aws/documents";
 
@@ -16,13 +16,13 @@ export interface RestateRoleArgs {
 export class RestateRole extends pulumi.ComponentResource {
   readonly arn: pulumi.Output<string>;
   /** What a node needs before it can use the role. */
-  readonly permissions: aws.iam.RolePolicy;
+  readonly permissions: iam.RolePolicy;
 
   constructor(name: string, args: RestateRoleArgs, opts?: pulumi.ComponentResourceOptions) {
     super("restate:index:RestateRole", name, {}, opts);
     const child = { parent: this };
 
-    const role = new aws.iam.Role(
+    const role = new iam.Role(
       name,
       {
         name: args.roleName,
@@ -32,7 +32,7 @@ export class RestateRole extends pulumi.ComponentResource {
       },
       child,
     );
-    this.permissions = new aws.iam.RolePolicy(
+    this.permissions = new iam.RolePolicy(
       `${name}-permissions`,
       { name: "snapshots", role: role.name, policy: pulumi.output(args.bucketArns).apply(snapshotAccess) },
       child,

@@ -1,5 +1,5 @@
 /** The bucket that a region's nodes write their snapshots to. */
-import * as aws from "@pulumi/aws";
+import * as s3 from "@pulumi/aws/s3";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { tlsOnly } from "../aws/documents";
@@ -27,7 +27,7 @@ export class SnapshotBucket extends pulumi.ComponentResource {
   readonly name: pulumi.Output<string>;
   readonly arn: pulumi.Output<string>;
   /** Replication can be configured only once this is there. */
-  readonly versioning: aws.s3.BucketVersioning;
+  readonly versioning: s3.BucketVersioning;
 
   constructor(name: string, args: SnapshotBucketArgs, opts?: pulumi.ComponentResourceOptions) {
     super("restate:index:SnapshotBucket", name, {}, opts);
@@ -35,7 +35,7 @@ export class SnapshotBucket extends pulumi.ComponentResource {
     const kept = { parent: this, protect: args.protect };
 
     const suffix = new random.RandomId(`${name}-suffix`, { byteLength: 4 }, kept);
-    const bucket = new aws.s3.Bucket(
+    const bucket = new s3.Bucket(
       name,
       {
         bucket: pulumi.interpolate`${args.namePrefix}-${suffix.hex}`,
@@ -46,12 +46,12 @@ export class SnapshotBucket extends pulumi.ComponentResource {
     );
     const bucketName = bucket.bucket;
 
-    new aws.s3.BucketOwnershipControls(
+    new s3.BucketOwnershipControls(
       `${name}-ownership`,
       { bucket: bucketName, rule: { objectOwnership: "BucketOwnerEnforced" } },
       child,
     );
-    const access = new aws.s3.BucketPublicAccessBlock(
+    const access = new s3.BucketPublicAccessBlock(
       `${name}-access`,
       {
         bucket: bucketName,
@@ -62,23 +62,23 @@ export class SnapshotBucket extends pulumi.ComponentResource {
       },
       child,
     );
-    new aws.s3.BucketServerSideEncryptionConfiguration(
+    new s3.BucketServerSideEncryptionConfiguration(
       `${name}-encryption`,
       { bucket: bucketName, rules: [{ applyServerSideEncryptionByDefault: { sseAlgorithm: "AES256" } }] },
       child,
     );
     // S3 refuses two changes of a bucket's access at the same time.
-    new aws.s3.BucketPolicy(
+    new s3.BucketPolicy(
       `${name}-policy`,
       { bucket: bucketName, policy: bucket.arn.apply(tlsOnly) },
       { ...child, dependsOn: [access] },
     );
-    this.versioning = new aws.s3.BucketVersioning(
+    this.versioning = new s3.BucketVersioning(
       `${name}-versioning`,
       { bucket: bucketName, versioningConfiguration: { status: "Enabled" } },
       child,
     );
-    new aws.s3.BucketLifecycleConfiguration(
+    new s3.BucketLifecycleConfiguration(
       `${name}-lifecycle`,
       {
         bucket: bucketName,

@@ -1,5 +1,6 @@
 /** Replication of a region's snapshots to the peer's bucket. Each region owns its outgoing side. */
-import * as aws from "@pulumi/aws";
+import * as iam from "@pulumi/aws/iam";
+import * as s3 from "@pulumi/aws/s3";
 import * as pulumi from "@pulumi/pulumi";
 import { replicationAccess, replicationTrust } from "../aws/documents";
 
@@ -32,7 +33,7 @@ export class SnapshotReplication extends pulumi.ComponentResource {
     super("restate:index:SnapshotReplication", name, {}, opts);
     const child = { parent: this };
 
-    const role = new aws.iam.Role(
+    const role = new iam.Role(
       `${name}-role`,
       {
         name: args.roleName,
@@ -42,7 +43,7 @@ export class SnapshotReplication extends pulumi.ComponentResource {
       },
       child,
     );
-    const permissions = new aws.iam.RolePolicy(
+    const permissions = new iam.RolePolicy(
       `${name}-permissions`,
       {
         name: "replicate-snapshots",
@@ -52,7 +53,7 @@ export class SnapshotReplication extends pulumi.ComponentResource {
       child,
     );
     const enabled = (on: boolean) => ({ status: on ? "Enabled" : "Disabled" });
-    new aws.s3.BucketReplicationConfig(
+    new s3.BucketReplicationConfig(
       name,
       {
         bucket: args.source.name,

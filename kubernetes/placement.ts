@@ -1,8 +1,17 @@
 /** Where the Restate pods really run: reads pods, volumes and nodes from a cluster, and waits until all are scheduled. */
 
-import type { CoreV1Api, V1Node, V1PersistentVolume, V1PersistentVolumeClaim, V1Pod } from "@kubernetes/client-node";
+import { setMaxListeners } from "node:events";
+import type {
+  V1Node,
+  V1PersistentVolume,
+  V1PersistentVolumeClaim,
+  V1PersistentVolumeClaimList,
+  V1Pod,
+  V1PodList,
+} from "@kubernetes/client-node";
 import { RunError } from "@pulumi/pulumi/errors";
 import type { ClusterAccess } from "./access";
+import { type Read, reader } from "./reader";
 
 /** Label of a Kubernetes node that names its zone. */
 const zoneLabel = "topology.kubernetes.io/zone";
@@ -98,41 +107,44 @@ export class NotScheduledError extends RunError {
   }
 }
 
-/** A client for one cluster; the library is loaded only here, since it is large. */
-async function client(access: ClusterAccess): Promise<CoreV1Api> {
-  const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
-  const config = new KubeConfig();
-  config.loadFromString(access.kubeconfig);
-  if (access.context) config.setCurrentContext(access.context);
-  return config.makeApiClient(CoreV1Api);
-}
-
 /** Reads everything that says where a namespace's Restate pods run. */
-async function read(api: CoreV1Api, namespace: string): Promise<Sighting> {
-  const pods = (await api.listNamespacedPod({ namespace, labelSelector: "app=restate" })).items;
-  const claims = (await api.listNamespacedPersistentVolumeClaim({ namespace })).items;
-  const names = new Set(claims.flatMap((claim) => claim.spec?.volumeName ?? []));
-  const nodes = new Set(pods.flatMap((pod) => pod.spec?.nodeName ?? []));
-  return {
-    pods,
-    claims,
-    volumes: await Promise.all([...names].map((name) => api.readPersistentVolume({ name }))),
-    nodes: await Promise.all([...nodes].map((name) => api.readNode({ name }))),
-  };
+async function sight(read: Read, namespace: string, signal: AbortSignal): Promise<Sighting> {
+  const inNamespace = `/api/v1/namespaces/${namespace}`;
+  const [{ items: pods }, { items: claims }] = await Promise.all([
+    read<V1PodList>(`${inNamespace}/pods?labelSelector=app%3Drestate`, signal),
+    read<V1PersistentVolumeClaimList>(`${inNamespace}/persistentvolumeclaims`, signal),
+  ]);
+  const all = <T>(kind: string, names: readonly string[]) =>
+    Promise.all([...new Set(names)].map((name) => read<T>(`/api/v1/${kind}/${name}`, signal)));
+  const [volumes, nodes] = await Promise.all([
+    all<V1PersistentVolume>(
+      "persistentvolumes",
+      claims.flatMap((claim) => claim.spec?.volumeName ?? []),
+    ),
+    all<V1Node>(
+      "nodes",
+      pods.flatMap((pod) => pod.spec?.nodeName ?? []),
+    ),
+  ]);
+  return { pods, claims, volumes, nodes };
 }
 
 /** One look at a cluster. Rejects after the given milliseconds: an API server may take a request and never answer it. */
 async function look(access: ClusterAccess, namespace: string, patienceMs: number): Promise<Sighting> {
-  // Not part of the patience: on a busy machine it takes seconds to load, and that says nothing about the cluster.
-  const api = await client(access);
+  // Not part of the patience: on a busy machine it takes its time to load, and that says nothing about the cluster.
+  const read = await reader(access);
+  const end = new AbortController();
+  // As many requests as there are volumes and nodes listen to it.
+  setMaxListeners(0, end.signal);
   let timer: NodeJS.Timeout | undefined;
   const patience = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs} ms`)), patienceMs);
   });
   try {
-    return await Promise.race([read(api, namespace), patience]);
+    return await Promise.race([sight(read, namespace, end.signal), patience]);
   } finally {
     clearTimeout(timer);
+    end.abort();
   }
 }
 
