@@ -2,7 +2,6 @@
  * Makes a stack whose last run was killed ready for the next one. Pulumi remembers what it had begun, and cannot know
  * what became of it: this finds out, takes into the state what exists, and forgets what does not.
  */
-import { EKSClient, ListPodIdentityAssociationsCommand } from "@aws-sdk/client-eks";
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import type { ClusterAccess } from "../kubernetes/access";
 import { configOf } from "../kubernetes/client";
@@ -24,8 +23,11 @@ import { errorsIn, reasonOf } from "./stacks";
 /** Longest that objects which are being deleted may take until they are gone, in milliseconds. */
 const deletionPatience = 300_000;
 
-/** Longest that a cluster may take to tell of its Helm releases, in milliseconds. */
-const clusterPatience = 10_000;
+/** Longest that a cluster may take for an answer without which there is no going on, in milliseconds. */
+const clusterPatience = 60_000;
+
+/** Longest that a cluster may take for an answer that can be done without, in milliseconds. */
+const shortPatience = 10_000;
 
 /** Seconds that a Helm operation may take where the release's own settings do not say so. */
 const defaultHelmTimeout = 300;
@@ -135,7 +137,9 @@ async function findHalfway(
     const known = begun.includes(resource.urn);
     let records: HelmRecord[];
     try {
-      records = unfinished(await within(readRecords(access, { namespace, name })));
+      records = unfinished(
+        await within(known ? clusterPatience : shortPatience, readRecords(access, { namespace, name })),
+      );
     } catch (error) {
       // Whether the cluster answers matters only if something was interrupted: else the run itself finds out.
       if (!known) continue;
@@ -185,7 +189,7 @@ async function untilGone({ state, say }: Recovery, resource: StateResource): Pro
   for (let told = false; ; told = true) {
     try {
       const header = { apiVersion, kind, metadata: { name, ...(namespace ? { namespace } : {}) } };
-      const { metadata: seen } = await within(api.read(header));
+      const { metadata: seen } = await within(clusterPatience, api.read(header));
       if (!seen?.deletionTimestamp) return;
     } catch (error) {
       if ((error as { code?: number }).code === 404) return;
@@ -254,16 +258,18 @@ async function importById({ stack, say }: Recovery, resource: StateResource, id:
 /** Id of a service account's association, as an import takes it; undefined if there is none. */
 async function findAssociation(stack: Stack, query: AssociationQuery): Promise<string | undefined> {
   const { value: region } = await stack.getConfig("aws:region");
+  // Loaded only here, since few need it.
+  const { EKSClient, ListPodIdentityAssociationsCommand } = await import("@aws-sdk/client-eks");
   const { associations } = await new EKSClient({ region }).send(new ListPodIdentityAssociationsCommand({ ...query }));
   const id = associations?.[0]?.associationId;
   return id === undefined ? undefined : `${query.clusterName},${id}`;
 }
 
 /** Rejects if a cluster takes too long for an answer. */
-async function within<T>(work: Promise<T>): Promise<T> {
+async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${clusterPatience / 1000} s`)), clusterPatience);
+    timer = setTimeout(() => reject(new Error(`no answer within ${milliseconds / 1000} s`)), milliseconds);
   });
   try {
     return await Promise.race([work, late]);
