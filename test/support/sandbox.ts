@@ -35,6 +35,24 @@ function run(command: string[], env: NodeJS.ProcessEnv, timeout: number): Promis
   });
 }
 
+/** One resource that a run of Pulumi changed. */
+export interface Change {
+  op: string;
+  /** The resource's name in the program, e.g. `load-balancers-restate-1`. */
+  name: string;
+  type: string;
+  /** Paths of the properties that differ, sorted; empty unless it is an update. */
+  properties: string[];
+}
+
+/** An event of the engine, as `pulumi up --json` prints it; only what is read here. */
+interface EngineEvent {
+  resOutputsEvent?: {
+    metadata: { op: string; urn: string; type: string; detailedDiff?: Record<string, unknown> | null };
+  };
+  diagnosticEvent?: { severity: string; message: string };
+}
+
 /** A sandbox in a folder of its own. `stop` ends it and deletes all that it wrote. */
 export class Sandbox {
   readonly folder = mkdtempSync(join(tmpdir(), "restate-e2e-"));
@@ -64,6 +82,12 @@ export class Sandbox {
       this.environments.set(region, own);
     }
     return { ...this.baseEnvironment, ...own, PATH: `${own.PATH}:${process.env.PATH}` };
+  }
+
+  /** A further stack in a region's cluster: from now on its name can stand where a region's is asked for. */
+  async addStack(stack: string, region: string): Promise<void> {
+    await this.environment(region);
+    this.environments.set(stack, { ...this.environments.get(region)!, PULUMI_STACK: stack });
   }
 
   /** Runs one of the operator's tools for a region. */
@@ -97,6 +121,35 @@ export class Sandbox {
   /** A stack's outputs. */
   async outputs(region: string): Promise<Record<string, unknown>> {
     return JSON.parse(await this.must(region, "pulumi", "stack", "output", "--json")) as Record<string, unknown>;
+  }
+
+  /** `pulumi up` of a stack: what it changed, resource by resource. Throws if it fails. */
+  async up(region: string, ...flags: string[]): Promise<Change[]> {
+    const ended = await this.tool(region, ...["pulumi", "up", "--yes", "--skip-preview", "--json", ...flags]);
+    const events = ended.stdout
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as EngineEvent);
+    if (ended.code !== 0) {
+      const errors = events.flatMap(({ diagnosticEvent: one }) => (one?.severity === "error" ? [one.message] : []));
+      throw new Error(`pulumi up of ${region}: exit code ${ended.code}\n${errors.join("\n")}\n${ended.stderr}`);
+    }
+    return events.flatMap(({ resOutputsEvent }) => {
+      if (!resOutputsEvent || ["same", "read", "refresh"].includes(resOutputsEvent.metadata.op)) return [];
+      const { op, urn, type, detailedDiff } = resOutputsEvent.metadata;
+      return [{ op, name: urn.split("::").at(-1)!, type, properties: Object.keys(detailedDiff ?? {}).sort() }];
+    });
+  }
+
+  /** Destroys a stack although the cluster needs it: takes its guard away, as the refusal says, then destroys. */
+  async giveUp(region: string): Promise<void> {
+    const state = JSON.parse(await this.must(region, "pulumi", "stack", "export")) as {
+      deployment: { resources?: { urn: string }[] };
+    };
+    for (const { urn } of state.deployment.resources ?? []) {
+      if (urn.endsWith("::destroy-guard")) await this.must(region, "pulumi", "state", "delete", "--yes", urn);
+    }
+    await this.must(region, "pulumi", "destroy", "--yes", "--skip-preview", "--suppress-outputs");
   }
 
   async stop(): Promise<void> {
