@@ -1,0 +1,74 @@
+/** Figures of the benchmarks: what was measured, with its unit and its target, and the sums that they are made with. Pure. */
+import { size, table } from "../commands/text";
+
+/** One measurement. */
+export interface Figure {
+  what: string;
+  value: number;
+  /** Seconds, bytes, or a ratio. */
+  unit: "s" | "B" | "x";
+  /** What the value should stay under. */
+  target?: number;
+}
+
+/** Time that a command took. */
+export interface Times {
+  /** Seconds on the clock. */
+  wall: number;
+  /** Processor seconds of it and of all that it waited for: unlike the clock's, nearly the same on a busy machine. */
+  processor: number;
+}
+
+/** The middle value; of an even number, the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  if (values.length === 0) throw new Error("there is no median of nothing");
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Processor seconds of its children, from what a shell's `times` prints: minutes and seconds, user and system, itself first. */
+export function childrenTime(text: string): number {
+  const parts = [...text.matchAll(/(\d+)m([\d.,]+)s/g)];
+  if (parts.length !== 4) throw new Error(`times printed something else: ${text}`);
+  return parts
+    .slice(2)
+    .reduce((sum, [, minutes, seconds]) => sum + 60 * Number(minutes) + Number(seconds!.replace(",", ".")), 0);
+}
+
+/** Previews against those of an empty program: medians of both and their ratios. */
+export function previewFigures(
+  title: string,
+  own: readonly Times[],
+  empty: readonly Times[],
+  target: number,
+): Figure[] {
+  const of = (times: readonly Times[], kind: keyof Times) => median(times.map((one) => one[kind]));
+  return [
+    { what: `${title}: preview without changes`, value: of(own, "wall"), unit: "s" },
+    { what: `${title}: preview of an empty program`, value: of(empty, "wall"), unit: "s" },
+    { what: `${title}: ratio of the two`, value: of(own, "wall") / of(empty, "wall"), unit: "x", target },
+    { what: `${title}: processor time, preview without changes`, value: of(own, "processor"), unit: "s" },
+    { what: `${title}: processor time, empty program`, value: of(empty, "processor"), unit: "s" },
+    { what: `${title}: ratio of processor times`, value: of(own, "processor") / of(empty, "processor"), unit: "x" },
+  ];
+}
+
+/** Reads `--replicas`: whole numbers from 1 to 9 with commas between them. */
+export function replicaCounts(text: string): number[] {
+  const counts = text.split(",").map(Number);
+  if (counts.every((count) => Number.isInteger(count) && count >= 1 && count <= 9)) return [...new Set(counts)];
+  throw new Error(
+    `--replicas takes nodes a region, from 1 to 9 and with commas between them, such as 3,9, not ${text}`,
+  );
+}
+
+/** Figures as a table for people. */
+export function figureTable(figures: readonly Figure[]): string {
+  const rows = figures.map(({ what, value, unit, target }) => [
+    what,
+    unit === "B" ? size(value) : unit === "s" ? `${value.toFixed(2)} s` : value.toFixed(2),
+    target === undefined ? "" : `${value < target ? "met" : "missed"}: under ${target}${unit === "s" ? " s" : ""}`,
+  ]);
+  return table(["WHAT", "FIGURE", "TARGET"], rows);
+}
