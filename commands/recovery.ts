@@ -67,6 +67,9 @@ export async function recover(stack: Stack, say: Say): Promise<void> {
   if (created.length > 0) await refresh(recovery, [], { clearPendingCreates: true });
 }
 
+/** Another run has the stack. */
+class LockedError extends Error {}
+
 /** Runs what needs the stack's lock; a lock whose holder was killed is removed first. */
 export async function withLock<T>(stack: string, say: Say, run: () => Promise<T>): Promise<T> {
   try {
@@ -74,7 +77,7 @@ export async function withLock<T>(stack: string, say: Say, run: () => Promise<T>
   } catch (error) {
     if (!(error instanceof ConcurrentUpdateError)) throw error;
     const broken = breakStaleLocks(error.message);
-    if (!broken) throw new Error(lockedMessage(stack));
+    if (!broken) throw new LockedError(lockedMessage(stack));
     say(`removed the lock of a run that was killed (process ${broken.join(", ")})`);
     return run();
   }
@@ -247,6 +250,7 @@ async function importById({ stack, say }: Recovery, resource: StateResource, id:
     await withLock(stack.name, say, () => stack.import(options));
     return true;
   } catch (error) {
+    if (error instanceof LockedError) throw error;
     const errors = errorsIn(error);
     if (errors.some((text) => /resource '.*' does not exist/.test(text))) return false;
     throw new Error(

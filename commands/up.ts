@@ -205,7 +205,11 @@ async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run>
   };
   try {
     const options = { onEvent, suppressProgress: true, signal: interruption.signal };
-    const { summary } = await withLock(name, line, () => stack.up(options));
+    const { summary } = await withLock(
+      name,
+      (text) => line(`${name}: ${text}`),
+      () => stack.up(options),
+    );
     Object.assign(changes, summary.resourceChanges);
     return ended(Object.entries(changes).some(([op, count]) => op !== "same" && count > 0) ? "changed" : "unchanged");
   } catch (error) {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { KubeConfig, type KubernetesListObject, type V1Secret, Watch } from "@kubernetes/client-node";
+import type { StackState } from "../../commands/pending";
 import { type AwsControl, awsControl, type Fault } from "../../sandbox/aws/control";
 import { eventually, Sandbox } from "../support/sandbox";
 import { Running } from "./processes";
@@ -52,9 +53,12 @@ export class FaultWorld {
     return new Running(["pulumi", ...args, "--yes", "--skip-preview"], await this.sandbox.environment(stack));
   }
 
-  /** Starts the destruction of a stack. */
-  destroy(stack: StackName): Promise<Running> {
-    return this.pulumi(stack, "destroy", "--run-program");
+  /** Starts the destruction of a stack, also while the cluster needs it: its guard is taken away first. */
+  async destroy(stack: StackName): Promise<Running> {
+    const state = JSON.parse(await this.sandbox.must(stack, "pulumi", "stack", "export")) as { deployment: StackState };
+    const guard = state.deployment.resources?.find(({ urn }) => urn.endsWith("::destroy-guard"));
+    if (guard) await this.sandbox.must(stack, "pulumi", "state", "delete", "--yes", guard.urn);
+    return this.pulumi(stack, "destroy");
   }
 
   /** Kills a run at a moment; false if it ended before that. */
@@ -66,6 +70,20 @@ export class FaultWorld {
     await run.ended;
     await reached.end();
     return inTime;
+  }
+
+  /** Waits until a run comes to a moment, or ends. */
+  async reaches(run: Running, moment: Moment): Promise<void> {
+    const reached = await this.watchFor(run, moment);
+    while (!run.over && !(await reached.now())) await pause(20);
+    await reached.end();
+  }
+
+  /** `npm run recover` for one stack: what it printed. */
+  async recover(stack: StackName): Promise<string> {
+    const env = await this.sandbox.environment(stack);
+    const command = [process.execPath, "--import", "tsx", "commands/recover.ts", "--stack", stack];
+    return this.finish(Promise.resolve(new Running(command, env)));
   }
 
   private async watchFor(

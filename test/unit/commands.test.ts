@@ -1,12 +1,13 @@
 /** The operators' commands: in which order stacks are brought up, what is made of the state of both regions, how they end. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { mostRuns, nextStack, type StackProgress } from "../../commands/order";
+import type { StackState } from "../../commands/pending";
 import {
   type ClusterView,
   type Finding,
@@ -18,7 +19,6 @@ import {
   type StatusView,
   table,
 } from "../../commands/report";
-import type { StackState } from "../../commands/pending";
 import { reasonOf, twoStacks, UsageError } from "../../commands/stacks";
 import { type RegionName, regionNames } from "../../topology";
 import { peerOutputs } from "../support/peer-outputs";
@@ -585,6 +585,12 @@ interface Scenario {
   config?: Record<string, Record<string, { value: string; secret: boolean }>>;
   /** What a stack's state says of its last run; by default, that it ended by itself. */
   states?: Record<string, StackState>;
+  /** Ids of objects that exist without the state's knowledge. */
+  existing?: string[];
+  /** A file without which nothing fails. */
+  lock?: string;
+  /** `up` does not end before it is interrupted. */
+  endless?: boolean;
 }
 
 /**
@@ -604,13 +610,33 @@ fs.appendFileSync(folder + "/calls", args.join(" ") + "\\n");
 if (args[0] === "version") console.log("v3.200.0");
 else if (args[0] === "whoami") say({ user: "operator", url: "file:///nowhere" });
 else if (!scenario.outputs[stack]) fail("no stack named '" + stack + "' found");
-else if (scenario.fails?.[args[0] + " " + stack]) fail(scenario.fails[args[0] + " " + stack]);
+else if (scenario.fails?.[args[0] + " " + stack] && (!scenario.lock || fs.existsSync(scenario.lock)))
+  fail(scenario.fails[args[0] + " " + stack]);
 else if (args[0] === "config") say(scenario.config[stack]);
 else if (args[0] === "preview") console.log("previewed");
 else if (args[0] === "stack" && args[1] === "output") say(scenario.outputs[stack]);
 else if (args[0] === "stack" && args[1] === "export") say({ version: 3, deployment: scenario.states?.[stack] ?? {} });
 else if (args[0] === "stack" && args[1] === "history") say([{ kind: "update", resourceChanges: scenario.changes ?? { create: 2, same: 1 } }]);
-else if (args[0] === "up") {
+else if (args[0] === "import") {
+  const { resources, nameTable } = JSON.parse(fs.readFileSync(args[args.indexOf("--file") + 1], "utf8"));
+  fs.appendFileSync(folder + "/imports", JSON.stringify({ resources, nameTable }) + "\\n");
+  const [{ id }] = resources;
+  if (!scenario.existing?.includes(id)) {
+    console.log("    error: resource '" + id + "' does not exist");
+    process.exit(255);
+  }
+} else if (args[0] === "refresh") {
+  if (args.includes("--clear-pending-creates")) delete scenario.states[stack];
+  fs.writeFileSync(file, JSON.stringify(scenario));
+} else if (args[0] === "up" && scenario.endless) {
+  fs.appendFileSync(folder + "/calls", "began\\n");
+  const waiting = setInterval(() => {}, 1000);
+  process.on("SIGINT", () => {
+    fs.appendFileSync(folder + "/calls", "interrupted\\n");
+    clearInterval(waiting);
+    setTimeout(() => fail("update canceled"), 100);
+  });
+} else if (args[0] === "up") {
   if (fs.existsSync(folder + "/busy")) fail("two at once");
   fs.writeFileSync(folder + "/busy", "");
   const peer = Object.keys(scenario.outputs).find((name) => name !== stack);
@@ -633,9 +659,20 @@ describe("the commands, with a stand-in for Pulumi", () => {
   after(() => rmSync(folder, { recursive: true }));
 
   /** Runs a command; what it printed, its exit code, and what it asked of Pulumi. */
-  async function run(scenario: Scenario, command: "up" | "status", ...args: string[]) {
+  function run(scenario: Scenario, command: "up" | "status" | "recover", ...args: string[]) {
+    return runAndWatch(() => {}, scenario, command, ...args);
+  }
+
+  /** The same, and tells after each call of Pulumi what it was asked so far. */
+  async function runAndWatch(
+    seen: (calls: string, child: ChildProcess) => void,
+    scenario: Scenario,
+    command: "up" | "status" | "recover",
+    ...args: string[]
+  ) {
     writeFileSync(join(folder, "scenario.json"), JSON.stringify(scenario));
     writeFileSync(join(folder, "calls"), "");
+    writeFileSync(join(folder, "imports"), "");
     const child = spawn(process.execPath, ["--import", "tsx", `commands/${command}.ts`, ...args], {
       cwd: resolve(__dirname, "../.."),
       env: {
@@ -654,7 +691,9 @@ describe("the commands, with a stand-in for Pulumi", () => {
     child.stderr.on("data", (data: Buffer) => {
       text.stderr += data;
     });
+    const watching = setInterval(() => seen(readFileSync(join(folder, "calls"), "utf8"), child), 50);
     const code = await new Promise<number | null>((done) => child.on("close", done));
+    clearInterval(watching);
     const calls = readFileSync(join(folder, "calls"), "utf8").trim().split("\n");
     assert.ok(!calls.some((call) => call.startsWith("stack select")), "the operator's selected stack stays");
     return { code, ...text, calls };
@@ -743,6 +782,122 @@ describe("the commands, with a stand-in for Pulumi", () => {
     assert.deepEqual(JSON.parse(ended.stdout).runs[0].errors, [
       "Another update of region1 is in progress. Wait for it, or, if nothing runs any more: pulumi cancel --stack region1",
     ]);
+  });
+
+  /** The state after a run that was killed while it made what is named. */
+  const interruptedState = (...types: [type: string, inputs: Record<string, unknown>][]): StackState => {
+    const urn = (type: string, name: string) => `urn:pulumi:region1::restate::${type}::${name}`;
+    return {
+      resources: [{ urn: urn("pulumi:pulumi:Stack", "restate-region1"), type: "pulumi:pulumi:Stack" }],
+      pending_operations: types.map(([type, inputs]) => ({
+        type: "creating",
+        resource: {
+          urn: urn(`restate:index:Parent$${type}`, "thing"),
+          type,
+          inputs,
+          parent: urn("restate:index:Parent", "parent"),
+          provider: `${urn("pulumi:providers:aws", "default_7")}::0123`,
+        },
+      })),
+    };
+  };
+  const killed = interruptedState(
+    ["aws:s3/bucket:Bucket", { bucket: "made" }],
+    ["aws:iam/role:Role", { name: "not-made" }],
+    ["random:index/randomId:RandomId", {}],
+  );
+
+  test("up after a run that was killed: what exists is taken into the state, before anything is made", async () => {
+    const scenario = { ...deployable, states: { region1: killed }, existing: ["made"] };
+    const ended = await run(scenario, "up", "--yes", "--json");
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.deepEqual(results(ended.stdout), ["region1 changed", "region2 changed", "region1 changed"]);
+    for (const said of [
+      /region1: the last run was interrupted; finding out what became of it$/m,
+      /region1: thing \(s3\/bucket:Bucket\): exists as made; taken into the state$/m,
+      /region1: thing \(iam\/role:Role\): was not created; will be$/m,
+      /region1: thing \(random:index\/randomId:RandomId\): is created again, whether it exists or not$/m,
+    ]) {
+      assert.match(ended.stderr, said);
+    }
+    assert.doesNotMatch(ended.stderr, /region2: the last run/);
+    const does = ended.calls.filter((call) => /^(import|refresh|up) /.test(call)).map((call) => call.split(" ")[0]);
+    assert.deepEqual(does, ["import", "import", "refresh", "up", "up", "up"]);
+    const refreshed = ended.calls.find((call) => call.startsWith("refresh "))!;
+    assert.match(
+      refreshed,
+      /--clear-pending-creates .*--target urn:pulumi:region1::restate::pulumi:pulumi:Stack::restate-region1/,
+    );
+    const imports = readFileSync(join(folder, "imports"), "utf8").trim().split("\n");
+    assert.deepEqual(JSON.parse(imports[0]!), {
+      nameTable: {
+        parent: "urn:pulumi:region1::restate::restate:index:Parent::parent",
+        provider: "urn:pulumi:region1::restate::pulumi:providers:aws::default_7",
+      },
+      resources: [{ type: "aws:s3/bucket:Bucket", name: "thing", id: "made", parent: "parent", provider: "provider" }],
+    });
+  });
+
+  test("recover does so for one stack, and brings nothing up", async () => {
+    const scenario = { ...deployable, states: { region1: killed }, existing: ["made"] };
+    const ended = await run(scenario, "recover", "--stack", "region1");
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.match(ended.stdout, /region1 {2}ready\. Next: pulumi up --stack region1\n$/);
+    assert.ok(!ended.calls.some((call) => call.startsWith("up ") || call.includes("region2")));
+  });
+
+  test("what cannot be recovered stops before anything is made, with the next command", async () => {
+    for (const [states, fails, message] of [
+      [
+        { region1: interruptedState(["aws:sqs/queue:Queue", {}]) },
+        {},
+        /interrupted while it created what is not known here.*pulumi import --stack region1 aws:sqs\/queue:Queue thing <id>.*pulumi refresh --clear-pending-creates --stack region1/s,
+      ],
+      [
+        { region1: killed },
+        { "import region1": "no credentials" },
+        /^whether thing \(s3\/bucket:Bucket\) exists as made cannot be found out: no credentials$/,
+      ],
+      [
+        { region1: killed },
+        { "import region1": "the stack is currently locked by 1 lock(s)" },
+        /^Another update of region1 is in progress\. Wait for it, or, if nothing runs any more: pulumi cancel --stack region1$/,
+      ],
+    ] as const) {
+      const ended = await run({ ...deployable, states, fails }, "up", "--yes", "--json");
+      assert.equal(ended.code, 1, ended.stderr);
+      assert.match(JSON.parse(ended.stdout).error, message);
+      assert.ok(!ended.calls.some((call) => call.startsWith("up ")));
+    }
+  });
+
+  test("a lock whose process was killed is removed; up says so and goes on", async () => {
+    const lock = join(folder, "lock.json");
+    writeFileSync(lock, "{}");
+    const { pid } = spawnSync(process.execPath, ["-e", ""]);
+    const said = `the stack is currently locked by 1 lock(s)\n  file://${lock}: created by me@${hostname()} (pid ${pid}) at now`;
+    const ended = await run({ ...deployable, lock, fails: { "up region1": said } }, "up", "--yes");
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.match(
+      ended.stdout,
+      new RegExp(`region1: removed the lock of a run that was killed \\(process ${pid}\\)$`, "m"),
+    );
+    assert.equal(existsSync(lock), false);
+  });
+
+  test("an up that is told to end lets Pulumi end in good order, once, and begins nothing more", async () => {
+    let told = false;
+    const tell = (calls: string, child: ChildProcess) => {
+      if (told || !calls.includes("began")) return;
+      told = true;
+      child.kill("SIGTERM");
+    };
+    const ended = await runAndWatch(tell, { ...deployable, endless: true }, "up", "--yes");
+    assert.equal(ended.code, 1, ended.stderr);
+    assert.match(ended.stdout, /interrupted; Pulumi finishes what it has begun/);
+    assert.match(ended.stdout, /region1 failed:\n {2}update canceled\n/);
+    assert.equal(ended.calls.filter((call) => call === "interrupted").length, 1);
+    assert.equal(ended.calls.filter((call) => call.startsWith("up ")).length, 1);
   });
 
   test("stacks that never settle: exit code 1 after the most runs, and a report", async () => {
