@@ -114,9 +114,20 @@ describe("a pod that moves to another zone", () => {
       },
       (left) => left.length >= 5 && !left.includes(number),
     );
-    // Sooner than Kubernetes would start it again.
-    await sandbox.must("region1", ...region, "delete", "pod", moved);
-
+    // Sooner than Kubernetes would start it again. A node whose request to become a metadata member met a change of the
+    // metadata leader waits for ever, and asks again when it is started again.
+    await eventually(
+      180,
+      async () => {
+        await sandbox.must("region1", ...region, "delete", "pod", moved);
+        return eventually(
+          30,
+          async () => (await nodesSeenBy(sandbox, home!, "restate-0")).find((node) => node.name === name),
+          (node) => node?.state === "alive" && node.metadata_server_state === "member",
+        ).catch((error: Error) => error);
+      },
+      (outcome) => !(outcome instanceof Error),
+    );
     const all = new Map((await assertOneCluster(sandbox)).map((node) => [node.name, node.plain_node_id]));
     assert.notEqual(all.get(name), number);
     for (const [other, was] of numbers) if (other !== name) assert.equal(all.get(other), was);

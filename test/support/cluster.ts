@@ -60,14 +60,14 @@ export async function assertOneCluster(sandbox: Sandbox, places = twoClusters): 
       metadata_server_state: "member",
     })),
   );
+  const complete = (view: NodeRow[]) =>
+    view.length === 6 && view.every((node) => node.state === "alive" && node.metadata_server_state === "member");
+  // Asked of one node until it is so: each question starts a process.
+  await eventually(120, () => nodesSeenBy(sandbox, places[0]!, "restate-0"), complete);
   const views = await eventually(
-    120,
+    60,
     () => Promise.all(places.flatMap((place) => [0, 1, 2].map((i) => nodesSeenBy(sandbox, place, `restate-${i}`)))),
-    (all) =>
-      all.every(
-        (view) =>
-          view.length === 6 && view.every((node) => node.state === "alive" && node.metadata_server_state === "member"),
-      ),
+    (all) => all.every(complete),
   );
   for (const view of views) {
     assert.deepEqual(view, views[0]);

@@ -56,7 +56,7 @@ interface EngineEvent {
 /** A sandbox in a folder of its own. `stop` ends it and deletes all that it wrote. */
 export class Sandbox {
   readonly folder = mkdtempSync(join(tmpdir(), "restate-e2e-"));
-  private environments = new Map<string, Record<string, string>>();
+  private environments = new Map<string, Promise<Record<string, string>>>();
 
   private get baseEnvironment(): NodeJS.ProcessEnv {
     return { ...process.env, RESTATE_SANDBOX_DIR: this.folder };
@@ -76,18 +76,22 @@ export class Sandbox {
 
   /** What `env` prints for a region. */
   async environment(region: string): Promise<NodeJS.ProcessEnv> {
-    let own = this.environments.get(region);
-    if (!own) {
-      own = JSON.parse(await this.command("env", region, "--json")) as Record<string, string>;
-      this.environments.set(region, own);
-    }
+    const known = this.environments.get(region);
+    const own = await (known ?? this.readEnvironment(region));
     return { ...this.baseEnvironment, ...own, PATH: `${own.PATH}:${process.env.PATH}` };
+  }
+
+  private readEnvironment(region: string): Promise<Record<string, string>> {
+    const read = this.command("env", region, "--json").then((text) => JSON.parse(text) as Record<string, string>);
+    this.environments.set(region, read);
+    read.catch(() => this.environments.delete(region));
+    return read;
   }
 
   /** A further stack in a region's cluster: from now on its name can stand where a region's is asked for. */
   async addStack(stack: string, region: string): Promise<void> {
-    await this.environment(region);
-    this.environments.set(stack, { ...this.environments.get(region)!, PULUMI_STACK: stack });
+    const own = await (this.environments.get(region) ?? this.readEnvironment(region));
+    this.environments.set(stack, Promise.resolve({ ...own, PULUMI_STACK: stack }));
   }
 
   /** Runs one of the operator's tools for a region. */
