@@ -51,6 +51,12 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
     await world.stop();
   });
 
+  /** Remembers a row of the table, and shows it at once: all of them take hours. */
+  function note(row: string[]): void {
+    findings.push(row);
+    console.log(row.join(" | "));
+  }
+
   const only = process.env.FAULTS;
   const experiment = (name: string, run: () => Promise<void>) =>
     test(name, { skip: only !== undefined && !name.includes(only) }, run);
@@ -68,7 +74,7 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
   /** Brings both up, undisturbed, and compares all that there is. */
   async function finishes(what: string): Promise<void> {
     const output = await world.finish(world.up());
-    findings.push([what, "both regions are up", found(output)]);
+    note([what, "both regions are up", found(output)]);
     assert.deepEqual(
       await world.settledInventory((seen) => JSON.stringify(seen) === JSON.stringify(deployed)),
       deployed,
@@ -87,7 +93,7 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
   async function killed(name: string, moment: Moment): Promise<string> {
     const run = await world.up();
     const inTime = await world.killAt(run, moment);
-    findings.push([name, inTime ? "killed" : "was not reached", found(run.output)]);
+    note([name, inTime ? "killed" : "was not reached", found(run.output)]);
     return run.output;
   }
 
@@ -102,7 +108,7 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
       // Sometimes at once and sometimes later, so that the deployment gets on and all of it is covered.
       const run = await world.up();
       const inTime = await world.killAt(run, { printed: new RegExp(`(?:[…✓] [a-z][^…✓]*){${1 + (i % 9)}}`) });
-      findings.push([`kill ${i + 1}`, inTime ? "killed" : "ended before", found(run.output)]);
+      note([`kill ${i + 1}`, inTime ? "killed" : "ended before", found(run.output)]);
       if (!inTime) break;
     }
     await finishes("finish");
@@ -130,7 +136,7 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
     ] as Moment[]) {
       const run = await world.destroy("region2");
       const inTime = await world.killAt(run, moment);
-      findings.push([`destroy of region2: ${JSON.stringify(moment)}`, inTime ? "killed" : "ended before", ""]);
+      note([`destroy of region2: ${JSON.stringify(moment)}`, inTime ? "killed" : "ended before", ""]);
       await finishes("up after that");
     }
   });
@@ -139,9 +145,9 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
     for (const stack of stacks) {
       const run = await world.destroy(stack);
       const inTime = await world.killAt(run, { printed: /restate deleting|restate-namespace deleting/ });
-      findings.push([`destroy of ${stack}`, inTime ? "killed" : "ended before", ""]);
+      note([`destroy of ${stack}`, inTime ? "killed" : "ended before", ""]);
       const recovered = await world.recover(stack);
-      findings.push([`recover ${stack}`, "ready", found(recovered)]);
+      note([`recover ${stack}`, "ready", found(recovered)]);
     }
     await removeAll();
   });
@@ -149,15 +155,11 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
   experiment("outage: an API server is away for a minute", async () => {
     const run = await world.up();
     await world.reaches(run, { printed: /region1 +… create restate-namespace/ });
-    await world.sandbox.command("fault", "kill", "region1/apiserver");
+    await world.sandbox.command("fault", "kill", "region1/kube-apiserver");
     await new Promise((done) => setTimeout(done, 60_000));
     await world.sandbox.command("up", "--world-only");
     const code = await run.ended;
-    findings.push([
-      "region1's API server away for 60 s",
-      code === 0 ? "went through" : "failed",
-      lastErrors(run.output),
-    ]);
+    note(["region1's API server away for 60 s", code === 0 ? "went through" : "failed", lastErrors(run.output)]);
     await finishes("up after that");
     await removeAll();
   });
@@ -176,7 +178,7 @@ describe("deployments that are disturbed", { timeout: 6 * 3600_000 }, () => {
     await world.reaches(run, { printed: /region1 +… create/ });
     await aws.addFault({ effect, seconds: 60 });
     const code = await run.ended;
-    findings.push([`AWS: ${effect} for 60 s`, code === 0 ? "went through" : "failed", lastErrors(run.output)]);
+    note([`AWS: ${effect} for 60 s`, code === 0 ? "went through" : "failed", lastErrors(run.output)]);
     await finishes("up after that");
     await removeAll();
   }
