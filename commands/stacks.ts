@@ -1,6 +1,6 @@
 /** What the commands over both stacks share: where the stacks are, which two are meant, how a command ends. */
 import { resolve } from "node:path";
-import { CommandError, LocalWorkspace, Stack, StackNotFoundError } from "@pulumi/pulumi/automation";
+import { CommandError, LocalWorkspace, type OutputMap, Stack, StackNotFoundError } from "@pulumi/pulumi/automation";
 
 /**
  * Where Pulumi.yaml is, which is also the working directory of the program: this project's folder, unless the
@@ -22,15 +22,24 @@ export function twoStacks(value: string): [home: string, peer: string] {
 
 /** A stack that exists. Does not make it the selected one: what the operator has selected stays so. */
 export async function openStack(name: string): Promise<Stack> {
+  return (await openStackWithOutputs(name)).stack;
+}
+
+/** The same with its outputs as plain values, which are read to see that it exists: asking again would cost a second. */
+export async function openStackWithOutputs(name: string): Promise<{ stack: Stack; outputs: Record<string, unknown> }> {
   const workspace = await LocalWorkspace.create({
     workDir: projectFolder,
     // Pulumi runs in that folder, where a relative path would be taken twice.
     envVars: process.env.PULUMI_OPTION_CWD ? { PULUMI_OPTION_CWD: projectFolder } : {},
   });
   // Every command names its stack; selecting would only change what a later bare `pulumi destroy` is about.
-  workspace.selectStack = async (stack) => void (await workspace.stackOutputs(stack));
+  let outputs: OutputMap = {};
+  workspace.selectStack = async (stack) => {
+    outputs = await workspace.stackOutputs(stack);
+  };
   try {
-    return await Stack.select(name, workspace);
+    const stack = await Stack.select(name, workspace);
+    return { stack, outputs: plainValues(outputs) };
   } catch (error) {
     if (error instanceof StackNotFoundError) {
       throw new Error(`there is no stack ${name} in this backend. Next: pulumi stack init ${name}`);
@@ -41,7 +50,11 @@ export async function openStack(name: string): Promise<Stack> {
 
 /** A stack's outputs as plain values. */
 export async function plainOutputs(stack: Stack): Promise<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(await stack.outputs()).map(([key, { value }]) => [key, value]));
+  return plainValues(await stack.outputs());
+}
+
+function plainValues(outputs: OutputMap): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(outputs).map(([key, { value }]) => [key, value]));
 }
 
 /** What `pulumi.getOrganization()` gives in the stack's program: of a backend without organizations, "organization". */

@@ -31,7 +31,7 @@ import {
   type StatusView,
 } from "./report";
 import { parseSnapshotState, snapshotRules, snapshotScript, summarize } from "./snapshots";
-import { openStack, organizationOf, plainOutputs, projectFolder, reasonOf, runCommand, twoStacks } from "./stacks";
+import { openStackWithOutputs, organizationOf, projectFolder, reasonOf, runCommand, twoStacks } from "./stacks";
 
 const usage = `npm run status -- [options]: one screen over both regions, what is wrong first
 
@@ -99,9 +99,8 @@ function withoutNodes(stack: string, outputs: Record<string, unknown>, faults: s
 
 /** Reads one stack and, if it answers, its cluster. */
 async function readRegion(stackName: string): Promise<Reachable> {
-  const stack = await openStack(stackName);
-  const [outputs, config, project, organization] = await Promise.all([
-    plainOutputs(stack),
+  const { stack, outputs } = await openStackWithOutputs(stackName);
+  const [config, project, organization] = await Promise.all([
     stack.getAllConfig(),
     stack.workspace.projectSettings(),
     organizationOf(stack),
