@@ -45,10 +45,15 @@ acknowledged call is in the state exactly once. Try it while something is broken
       throw new UsageError(`only load takes options, not ${action}`, practice);
     }
     const { ports } = await hostPortsOf();
-    const regions = portsOfRegions(ports);
+    const all = portsOfRegions(ports);
+    const regions = all.filter(({ region }) => asked.region === undefined || region === asked.region);
+    if (regions.length === 0) {
+      const names = all.map(({ region }) => region).join(", ");
+      throw new UsageError(`no region ${asked.region}: there are ${names}`, practice);
+    }
     if (action === "remove") {
       await removeService();
-      console.log(args.json ? JSON.stringify({ removed: true }) : "The practice service is being removed.");
+      console.log(args.json ? JSON.stringify({ removed: true }) : "The practice service is gone.");
       return 0;
     }
     const progress = new Progress();
@@ -116,12 +121,7 @@ function howToCall(regions: readonly RegionPorts[], uri: string): string {
   return lines.join("\n");
 }
 
-async function load(all: readonly RegionPorts[], asked: LoadArguments, json: boolean): Promise<number> {
-  const regions = all.filter(({ region }) => asked.region === undefined || region === asked.region);
-  if (regions.length === 0) {
-    const names = all.map(({ region }) => region).join(", ");
-    throw new UsageError(`no region ${asked.region}: there are ${names}`, practice);
-  }
+async function load(regions: readonly RegionPorts[], asked: LoadArguments, json: boolean): Promise<number> {
   const run = `load-${randomBytes(4).toString("hex")}`;
   const accounts = Array.from({ length: asked.accounts }, (_, i) => `${run}-${i}`);
   const load = startLoad(run, { regions, clients: asked.clients, accounts, repeatShare: 0.05 });

@@ -43,7 +43,7 @@ export interface Deployed {
   uri: string;
 }
 
-/** How long all pods may take to be ready, in milliseconds. */
+/** How long all pods may take to be ready, or gone, in milliseconds. */
 const patience = 90_000;
 
 /**
@@ -71,16 +71,32 @@ export async function deployService(
   };
 }
 
-/** Takes the service away again. Restate keeps the ledger's state, and its calls wait for the service to come back. */
+/**
+ * Takes the service away again, and waits until it is gone. Restate keeps the ledger's state, and its calls wait for the
+ * service to come back.
+ */
 export async function removeService(): Promise<void> {
+  const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: serviceNamespace } };
+  const { hasStatus } = await import("../network/kubernetes.js");
+  const deadline = Date.now() + patience;
   await Promise.all(
     regions.map(async (region) => {
       const api = await objectApi(region);
-      const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: serviceNamespace } };
-      const { hasStatus } = await import("../network/kubernetes.js");
-      await api.delete(namespace).catch((error) => {
+      const isGone = (error: unknown): true => {
         if (!hasStatus(error, 404)) throw error;
-      });
+        return true;
+      };
+      let gone = (await api.delete(namespace).catch(isGone)) === true;
+      while (!gone) {
+        gone = (await api.read(namespace).catch(isGone)) === true;
+        if (!gone && Date.now() > deadline) {
+          throw new Error(
+            `namespace ${serviceNamespace} of ${region.name} is still there after ${patience / 1000} s. ` +
+              `Next: kubectl get namespace ${serviceNamespace} -o yaml`,
+          );
+        }
+        if (!gone) await sleep(300);
+      }
     }),
   );
 }
