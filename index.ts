@@ -1,6 +1,7 @@
 /** The stack of one region: reads its settings, looks around, and deploys. */
 import * as pulumi from "@pulumi/pulumi";
 import { checkAccount, identityOf, lookUpEksCluster, lookUpSubnets } from "./aws/lookups";
+import { askCluster, reasonsToKeep, refusal } from "./guard";
 import { readKubeconfig } from "./kubernetes/access";
 import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
 import { decidePeer, readPeerMemory, readStackOutputs } from "./peer";
@@ -34,6 +35,11 @@ export = async () => {
     identity: identityOf(settings, eks ?? {}),
     subnets,
     peer: decidePeer({ stack: settings.peer, read, memory, forget: settings.forgetPeer !== undefined }),
+    beforeDestroy: async (urn, buckets) => {
+      const guarded = { region: settings.region, cluster: settings.cluster, stack: context.stack, buckets };
+      const reasons = await reasonsToKeep(askCluster(access, namespace), guarded);
+      if (reasons.length > 0) throw refusal(guarded, urn, reasons);
+    },
     placements: (after, pods) =>
       pulumi.runtime.isDryRun()
         ? pulumi.output(glancePlacements(access, namespace, pods)).apply((seen) => seen ?? (pulumi.unknown as never))

@@ -141,7 +141,11 @@ function notRead(error: unknown): { state: "none" } | { state: "unreadable"; rea
 export async function readStackOutputs(stack: string): Promise<StackRead> {
   try {
     const result = await pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", { name: stack }, { async: true });
-    return { state: "found", outputs: (result?.outputs ?? {}) as Record<string, unknown> };
+    const outputs = (result?.outputs ?? {}) as Record<string, unknown>;
+    // A stack that is destroyed once more, with its program running, keeps outputs of what is not there.
+    return JSON.stringify(outputs).includes(pulumi.runtime.unknownValue)
+      ? { state: "unreadable", reason: "its last run left values of them unknown, as a second destroy does" }
+      : { state: "found", outputs };
   } catch (error) {
     return notRead(error);
   }

@@ -11,6 +11,7 @@ import { chartSource, RestateRelease } from "./components/restateRelease";
 import { RestateRole } from "./components/restateRole";
 import { SnapshotBucket } from "./components/snapshotBucket";
 import { SnapshotReplication } from "./components/snapshotReplication";
+import { type GuardedRegion, guardName } from "./guard";
 import type { ClusterAccess } from "./kubernetes/access";
 import type { Placement } from "./kubernetes/placement";
 import type { SubnetMap } from "./kubernetes/subnets";
@@ -30,6 +31,8 @@ export interface Surroundings {
   identity: PeerOutputs["identity"];
   subnets: SubnetMap;
   peer: Peer;
+  /** Rejects while the cluster needs this region; asked with the URN of the guard before anything is destroyed. */
+  beforeDestroy: (urn: string, buckets: GuardedRegion["buckets"]) => Promise<void>;
   /** Zones of this region's pods: as they are now in a preview (undefined if unknown), awaited in an update. */
   placements: (after: pulumi.CustomResource, pods: readonly string[]) => pulumi.Input<readonly Placement[]>;
 }
@@ -133,19 +136,20 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
   });
   const inCluster = { providers: { kubernetes: provider } };
 
-  if (settings.identity.mode === "podIdentity" && roleExists) {
-    new PodIdentity(
-      "pod-identity",
-      {
-        eksCluster: settings.kubernetes.eksCluster as string,
-        namespace,
-        serviceAccount,
-        roleArn: role?.arn ?? roleArn,
-        tags,
-      },
-      fromPeer,
-    );
-  }
+  const podIdentity =
+    settings.identity.mode === "podIdentity" && roleExists
+      ? new PodIdentity(
+          "pod-identity",
+          {
+            eksCluster: settings.kubernetes.eksCluster as string,
+            namespace,
+            serviceAccount,
+            roleArn: role?.arn ?? roleArn,
+            tags,
+          },
+          fromPeer,
+        )
+      : undefined;
 
   const release = new RestateRelease(
     "restate",
@@ -201,6 +205,23 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
         { ...inCluster, dependsOn: [loadBalancers, ...memory] },
       )
     : undefined;
+
+  // Depends on everything, so that nothing is deleted before the guard agrees.
+  const all = [bucket, role, replication, provider, podIdentity, release, loadBalancers, provisioning, ...memory];
+  const buckets = {
+    own: { name: bucket.name, awsRegion },
+    ...(peer ? { peer: { name: peer.bucket.name, awsRegion: peer.awsRegion } } : {}),
+  };
+  const beforeDelete = new pulumi.ResourceHook(
+    guardName,
+    ({ urn, oldInputs }) => around.beforeDestroy(urn, oldInputs?.input as GuardedRegion["buckets"]),
+    { onDryRun: true },
+  );
+  new pulumi.Stash(
+    guardName,
+    { input: buckets },
+    { dependsOn: all.filter((one) => one !== undefined), hooks: { beforeDelete: [beforeDelete] } },
+  );
 
   return {
     contract: contractVersion,

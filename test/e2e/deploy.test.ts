@@ -209,7 +209,7 @@ describe("two regions in the sandbox", () => {
         () => sandbox.objects<{ status: { phase: string } }>("region1", "pod", name),
         ({ status }) => status.phase === "Succeeded",
       );
-      const answer = await sandbox.must("region1", ...namespace, "logs", name);
+      const answer = (await sandbox.must("region1", ...namespace, "logs", name)).trimEnd();
       await sandbox.must("region1", ...namespace, "delete", "pod", name, "--wait=false");
       return answer;
     };

@@ -21,6 +21,8 @@ export interface RecordedResource {
   /** Names of what the resource waits for without reading anything of it, sorted. */
   dependsOn: string[];
   customTimeouts?: { create?: string; update?: string; delete?: string };
+  /** Names of the hooks that run before it is deleted. */
+  beforeDelete?: string[];
   /** Inputs as the engine would get them; secrets are `[secret]`, unknown values `[unknown]`. */
   inputs: Record<string, unknown>;
   /** What a component registered. */
@@ -162,6 +164,7 @@ function observe(): Map<string, RecordedResource> {
   const monitor = pulumi.runtime.getMonitor() as unknown as {
     registerResource(request: proto.RegisterResourceRequest, reply: Reply<proto.RegisterResourceResponse>): void;
     registerResourceOutputs(request: proto.RegisterResourceOutputsRequest, reply: Reply<unknown>): void;
+    registerResourceHook(request: proto.RegisterResourceHookRequest, reply: Reply<unknown>): void;
   };
   const plain = (struct: Parameters<typeof pulumi.runtime.deserializeProperties>[0] | undefined) =>
     (struct ? readable(pulumi.runtime.deserializeProperties(struct, true)) : {}) as Record<string, unknown>;
@@ -179,6 +182,7 @@ function observe(): Map<string, RecordedResource> {
         const provider = request.getProvider() || request.getProvidersMap().get("kubernetes") || "";
         const times = request.getCustomtimeouts()?.toObject();
         const customTimeouts = Object.fromEntries(Object.entries(times ?? {}).filter(([, time]) => time));
+        const beforeDelete = request.getHooks()?.getBeforeDeleteList() ?? [];
         const waits = request.getDependenciesList().filter((urn) => !read.has(urn));
         byUrn.set(response.getUrn(), {
           type,
@@ -188,11 +192,15 @@ function observe(): Map<string, RecordedResource> {
           ...(request.getProtect() ? { protect: true } : {}),
           dependsOn: [...new Set(waits.map(nameOf))].sort(),
           ...(Object.keys(customTimeouts).length > 0 ? { customTimeouts } : {}),
+          ...(beforeDelete.length > 0 ? { beforeDelete } : {}),
           inputs: plain(request.getObject()),
         });
       }
       callback(error, response);
     });
+
+  // The SDK's own mocks say that they can do this, and cannot.
+  monitor.registerResourceHook = (_request, callback) => callback(null, undefined);
 
   const registerOutputs = monitor.registerResourceOutputs.bind(monitor);
   monitor.registerResourceOutputs = (request, callback) => {

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { generate } from "selfsigned";
 import program from "../../index";
+import { memoryName } from "../../peer";
 import { type RegionName, regionNames } from "../../topology";
 import { asConfigured } from "./configuration";
 import { FakeApiServer, type FakeCluster, runningCluster } from "./fake-api-server";
@@ -198,7 +199,7 @@ export class World {
   arrive(region: RegionName, recording: Recording): void {
     const stack = `organization/restate/${region}`;
     this.exported.set(stack, recording.outputs);
-    const memory = recording.resources.find((one) => one.type === "pulumi:index:Stash");
+    const memory = recording.resources.find((one) => one.type === "pulumi:index:Stash" && one.name === memoryName);
     if (memory) this.remembered.set(stack, memory.inputs.input);
     else this.remembered.delete(stack);
   }

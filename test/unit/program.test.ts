@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { guardName } from "../../guard";
+import { memoryName } from "../../peer";
 import { type RegionName, regionNames } from "../../topology";
 import { dumpsFolder, dumpsOf, playAll, type Recordings } from "../support/dumps";
 import { runningCluster } from "../support/fake-api-server";
@@ -62,6 +64,24 @@ describe("runs", () => {
     assert.deepEqual([pending(region1), pending(region2)], [[], []]);
   });
 
+  test("the guard depends on every other resource, and knows the buckets", async () => {
+    for (const [scenario, both] of recordings) {
+      for (const run of Object.values(both)) {
+        const guard = resource(run, guardName);
+        assert.deepEqual(guard.beforeDelete, [guardName], scenario);
+        const own = run.resources.filter((one) => !one.type.startsWith("restate:") && one.name !== guardName);
+        const missing = own.map((one) => one.name).filter((name) => !guard.dependsOn.includes(name));
+        // The bucket's name is read, which makes the guard depend on it.
+        assert.deepEqual(missing, ["snapshots"], scenario);
+      }
+    }
+    const { input } = resource(converged().region1, guardName).inputs as { input: unknown };
+    assert.deepEqual(input, {
+      own: { name: "restate-snapshots-region1-0a0a0a0a", awsRegion: "us-east-1" },
+      peer: { name: "restate-snapshots-region2-0b0b0b0b", awsRegion: "us-west-2" },
+    });
+  });
+
   test("on the way, pending names what waits and the next command", async () => {
     fresh();
     const first = await world.run("region1", usual()("region1"));
@@ -84,9 +104,8 @@ describe("runs", () => {
   test("without its peer: no replication, no memory, no provisioning, trust and permissions for its own only", async () => {
     fresh();
     const run = await world.run("region1", usual()("region1"));
-    for (const type of ["BucketReplicationConfig", "Stash", "Job", "ConfigMap"]) {
-      assert.deepEqual(ofType(run, type), [], type);
-    }
+    for (const type of ["BucketReplicationConfig", "Job", "ConfigMap"]) assert.deepEqual(ofType(run, type), [], type);
+    assert.ok(!names(run).includes(`pulumi:index:Stash ${memoryName}`));
     const role = resource(run, "restate-role", "aws:iam");
     assert.doesNotMatch(role.inputs.assumeRolePolicy as string, /region2/i);
     assert.doesNotMatch(resource(run, "restate-role-permissions").inputs.policy as string, /region2/);
@@ -131,7 +150,8 @@ describe("runs", () => {
     converged();
     world.exported.delete(peer("region2"));
     const run = await world.run("region1", { ...usual()("region1"), forgetPeer: "region2" });
-    for (const type of ["BucketReplicationConfig", "Stash", "Job"]) assert.deepEqual(ofType(run, type), [], type);
+    for (const type of ["BucketReplicationConfig", "Job"]) assert.deepEqual(ofType(run, type), [], type);
+    assert.ok(!names(run).includes(`pulumi:index:Stash ${memoryName}`));
     assert.doesNotMatch(resource(run, "restate-role-permissions").inputs.policy as string, /region2/);
     assert.match(pending(run)[0] as string, /pulumi config rm restate:forgetPeer$/m);
   });
