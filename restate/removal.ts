@@ -1,7 +1,7 @@
 /** What a Restate cluster would lose with one region's nodes. Pure. */
 
 /** One row of Restate's table `nodes`. */
-export interface RemovalNode {
+interface RemovalNode {
   /** Restate's number of the node, e.g. `N4`. */
   plain_node_id: string;
   name: string;

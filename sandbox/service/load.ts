@@ -8,13 +8,13 @@ import type { Ledger } from "./ledger";
 import { ledgerName, type Receipt } from "./model";
 
 /** A region's ingress, e.g. `http://127.0.0.1:21000`. */
-export interface IngressOfRegion {
+interface IngressOfRegion {
   region: string;
   ingress: string;
 }
 
 /** One time that a call was sent. Times are in milliseconds since 1970, with fractions. */
-export interface Attempt {
+interface Attempt {
   region: string;
   start: number;
   end: number;
