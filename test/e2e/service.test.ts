@@ -130,13 +130,4 @@ describe("a service on Restate", () => {
     for (const one of calls) assert.equal(one.outcome, "acknowledged", JSON.stringify(one.attempts));
     await assertExactlyOnce("kill", calls);
   });
-
-  test("it can be taken away, and again when it is gone", async () => {
-    await sandbox.command("practice", "remove");
-    await sandbox.command("practice", "remove");
-    for (const { region } of regions) {
-      const namespaces = await sandbox.must(region, ...["kubectl", "get", "namespaces", "-o", "name"]);
-      assert.doesNotMatch(namespaces, /practice/);
-    }
-  });
 });
