@@ -1,9 +1,14 @@
 /** The practice service: its clients, and the judgement of what they were told against the state. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
+import { generate } from "selfsigned";
 import { UsageError } from "../../sandbox/commands/command";
 import { loadArguments } from "../../sandbox/commands/practice";
 import { type AccountState, readState } from "../../sandbox/service/admin";
@@ -12,6 +17,7 @@ import { figuresByRegion, figuresOf, percentile } from "../../sandbox/service/fi
 import { type CallRecord, startLoad } from "../../sandbox/service/load";
 import type { Entry, Line } from "../../sandbox/service/model";
 import { serviceObjects, serviceUri } from "../../sandbox/service/objects";
+import { serviceAddress } from "../../sandbox/world/kube";
 
 /** A call that was answered as it should be; `count` is its place in its account. */
 function call(key: string, count: number, changes: Partial<CallRecord> = {}): CallRecord {
@@ -437,6 +443,47 @@ describe("reading the state", () => {
 });
 
 describe("in Kubernetes", () => {
+  test("a Service's address is known also while the API server is away", async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), "service-test-"));
+    const { cert, private: key } = await generate([{ name: "commonName", value: "localhost" }], { keySize: 2048 });
+    let asked = 0;
+    let answer = 200;
+    const server = createTlsServer({ cert, key }, (request, response) => {
+      assert.equal(request.url, "/api/v1/namespaces/restate-region1/services/restate");
+      asked++;
+      response.writeHead(answer).end(JSON.stringify({ spec: { clusterIP: `172.20.1.${asked}` } }));
+    });
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    const kubeconfig = join(folder, "kubeconfig");
+    const cluster = {
+      server: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      "certificate-authority-data": Buffer.from(cert).toString("base64"),
+      "tls-server-name": "localhost",
+    };
+    const config = { clusters: [{ name: "test", cluster }], users: [{ name: "test", user: {} }] };
+    writeFileSync(kubeconfig, JSON.stringify(config));
+    const address = () => serviceAddress(kubeconfig, { namespace: "restate-region1", name: "restate" });
+    context.mock.timers.enable({ apis: ["Date"] });
+    try {
+      answer = 500;
+      await assert.rejects(address(), /services\/restate: 500/);
+      answer = 200;
+      assert.equal(await address(), "172.20.1.2");
+      assert.equal(await address(), "172.20.1.2");
+      assert.equal(asked, 2);
+      context.mock.timers.tick(6_000);
+      assert.equal(await address(), "172.20.1.3");
+      context.mock.timers.tick(6_000);
+      answer = 500;
+      assert.equal(await address(), "172.20.1.3");
+      assert.equal(asked, 4);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test("the Service leads to the pods, on the port that Restate is told", () => {
     const objects = serviceObjects("hash", 2) as {
       kind: string;
