@@ -1,9 +1,10 @@
 /** What is asked of Restate's admin port: where services run, and what the ledger's state is. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { type Balance, balanceKey, emptyBalance, type Line, ledgerName, linePrefix } from "./model";
 
 /** How long an answer may take, in milliseconds. */
-const patience = 30_000;
+const answerPatience = 30_000;
 
 /** Asks an admin port, whose address looks like `http://127.0.0.1:9070`. */
 async function ask(admin: string, path: string, body?: unknown): Promise<unknown> {
@@ -14,7 +15,7 @@ async function ask(admin: string, path: string, body?: unknown): Promise<unknown
     response = await fetch(url, {
       headers: { accept: "application/json", "content-type": "application/json" },
       ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(patience),
+      signal: AbortSignal.timeout(answerPatience),
     });
     text = await response.text();
   } catch (error) {
@@ -53,13 +54,39 @@ const rowsSchema = z.object({
   rows: z.array(z.object({ service_key: z.string(), key: z.string(), value_utf8: z.string() })),
 });
 
-/** The state of all accounts whose names begin with `prefix`, by account; read from the table `state`. */
-export async function readState(admin: string, prefix: string): Promise<Map<string, AccountState>> {
+/** How long a query that fails is sent again, in milliseconds. */
+const queryPatience = 30_000;
+
+/**
+ * A query's answer. A scan that is under way while a partition's leader moves ends with an error of the server's, such as
+ * `No such scanner`: that says nothing about the data, and the query is sent again.
+ */
+async function rowsOf(admin: string, query: string, patience: number): Promise<z.infer<typeof rowsSchema>["rows"]> {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    try {
+      return rowsSchema.parse(await ask(admin, "/query", { query })).rows;
+    } catch (error) {
+      if (error instanceof z.ZodError || Date.now() > deadline) throw error;
+      await sleep(200);
+    }
+  }
+}
+
+/**
+ * The state of all accounts whose names begin with `prefix`, by account; read from the table `state`. A query that fails
+ * is sent again for `patience` milliseconds.
+ */
+export async function readState(
+  admin: string,
+  prefix: string,
+  patience = queryPatience,
+): Promise<Map<string, AccountState>> {
   if (!/^[\w-]*$/.test(prefix)) throw new Error(`accounts' names have letters, digits and hyphens, unlike ${prefix}`);
   const query =
     `select service_key, key, value_utf8 from state where service_name = '${ledgerName}' ` +
     `and starts_with(service_key, '${prefix}')`;
-  const { rows } = rowsSchema.parse(await ask(admin, "/query", { query }));
+  const rows = await rowsOf(admin, query, patience);
   const accounts = new Map<string, AccountState>();
   for (const { service_key: name, key, value_utf8: value } of rows) {
     const account = accounts.get(name) ?? { balance: emptyBalance, lines: new Map() };

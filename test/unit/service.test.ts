@@ -407,8 +407,12 @@ describe("reading the state", () => {
     { service_key: "r-1", key: "entry/1", value_utf8: '{"id":"k1","amount":5}' },
     { service_key: "r-2", key: "entry/1", value_utf8: '{"id":"k2","amount":7}' },
   ];
-  const serve = async <T>(status: number, body: unknown, use: (url: string) => Promise<T>): Promise<T> => {
-    const server = createServer((_, response) => response.writeHead(status).end(JSON.stringify(body)));
+  /** Answers with one status after the other, the last one again and again. */
+  const serve = async <T>(statuses: number[], body: unknown, use: (url: string) => Promise<T>): Promise<T> => {
+    const left = [...statuses];
+    const server = createServer((_, response) => {
+      response.writeHead(left.length > 1 ? left.shift()! : left[0]!).end(JSON.stringify(body));
+    });
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
     try {
       return await use(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -419,7 +423,7 @@ describe("reading the state", () => {
   };
 
   test("rows become accounts", async () => {
-    const state = await serve(200, { rows }, (url) => readState(url, "r-"));
+    const state = await serve([200], { rows }, (url) => readState(url, "r-"));
     assert.deepEqual([...state.keys()], ["r-1", "r-2"]);
     assert.deepEqual(state.get("r-1"), {
       balance: { count: 1, sum: 5 },
@@ -428,16 +432,21 @@ describe("reading the state", () => {
     assert.deepEqual(state.get("r-2")!.balance, { count: 0, sum: 0 });
   });
 
+  test("a query that fails is sent again", async () => {
+    const state = await serve([500, 500, 200], { rows }, (url) => readState(url, "r-"));
+    assert.equal(state.size, 2);
+  });
+
   test("what cannot be read is an error with its place", async () => {
     await assert.rejects(
-      serve(200, { rows: [{ ...rows[0], key: "other" }] }, (url) => readState(url, "r-")),
+      serve([200], { rows: [{ ...rows[0], key: "other" }] }, (url) => readState(url, "r-")),
       /account r-1 has a key other that is none of the ledger's/,
     );
     await assert.rejects(
-      serve(500, { message: "no" }, (url) => readState(url, "r-")),
+      serve([500], { message: "no" }, (url) => readState(url, "r-", 0)),
       /^Error: http:\/\/127\.0\.0\.1:\d+\/query: 500 \{"message":"no"\}$/,
     );
-    await assert.rejects(readState("http://127.0.0.1:1", "r-"), /^Error: http:\/\/127\.0\.0\.1:1\/query: .+/);
+    await assert.rejects(readState("http://127.0.0.1:1", "r-", 0), /^Error: http:\/\/127\.0\.0\.1:1\/query: .+/);
     await assert.rejects(readState("http://127.0.0.1:1", "x' or 1"), /letters, digits and hyphens/);
   });
 });
