@@ -149,7 +149,8 @@ export function awsControl(socketPath = controlSocket): AwsControl {
       sent.on("error", (error) => {
         reject(new Error(`the AWS gateway does not answer on ${socketPath} (${error.message}): is the sandbox up?`));
       });
-      sent.end(JSON.stringify(args));
+      // JSON would make null of an argument that is left out, which is another thing.
+      sent.end(JSON.stringify(args.slice(0, args.findLastIndex((arg) => arg !== undefined) + 1)));
     });
   return Object.fromEntries(
     methods.map((method) => [method, (...args: unknown[]) => call(method, args)]),

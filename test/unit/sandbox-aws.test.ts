@@ -1,7 +1,11 @@
 /** The gateway's pure parts: which permissions a request needs, signatures, faults, what the copier takes next, policies. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { trustsService, trustsToken } from "../../sandbox/aws/authorize";
+import { type AwsControl, awsControl, serveControl } from "../../sandbox/aws/control";
 import { defaultCopierSettings, due, neededToCopy } from "../../sandbox/aws/copier";
 import { type AwsError, commonError, renderError } from "../../sandbox/aws/errors";
 import { Audit, Faults } from "../../sandbox/aws/faults";
@@ -194,6 +198,31 @@ describe("faults", () => {
     const names = (only?: "denied") => audit.list(only).map((entry) => entry.action);
     assert.deepEqual(names().sort(), ["b", "c", "denied"]);
     assert.deepEqual(names("denied"), ["denied"]);
+  });
+});
+
+describe("the control channel", () => {
+  test("an argument that is left out, or undefined, is so on the other side: all faults end", async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "restate-control-"));
+    const faults = new Faults();
+    const served = { clearFaults: async (id?: number) => faults.clear(id) } as AwsControl;
+    const server = await serveControl(served, join(folder, "socket"));
+    t.after(() => {
+      server.close();
+      rmSync(folder, { recursive: true });
+    });
+    const control = awsControl(join(folder, "socket"));
+    for (const clear of [() => control.clearFaults(), () => control.clearFaults(undefined)]) {
+      faults.add({ effect: "hang" });
+      await clear();
+      assert.deepEqual(faults.list(), []);
+    }
+    const [first, second] = [faults.add({ effect: "hang" }), faults.add({ effect: "fail" })];
+    await control.clearFaults(first);
+    assert.deepEqual(
+      faults.list().map(({ id }) => id),
+      [second],
+    );
   });
 });
 
