@@ -4,12 +4,17 @@
  * It is a hook before the deletion of a resource that depends on all others, so that nothing is deleted before it
  * agrees. A destroy that does not run the program cannot run hooks, and Pulumi refuses it: `--run-program` is needed.
  */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { ClusterAccess } from "./kubernetes/access";
 import { coreApi } from "./kubernetes/client";
 import { runInPod } from "./kubernetes/exec";
 import { neededOf, type RemovalFacts, removalQueries } from "./restate/removal";
+import {
+  type Bucket,
+  type SnapshotDocument,
+  snapshotCommand,
+  snapshotDocument,
+  snapshotScript,
+} from "./restate/snapshots";
 import { sqlCommand, sqlRows } from "./restate/sql";
 
 /** Name of the resource that carries the guard. */
@@ -27,19 +32,8 @@ export interface GuardedRegion {
   buckets: { own: Bucket; peer?: Bucket };
 }
 
-interface Bucket {
-  name: string;
-  awsRegion: string;
-}
-
-/** What operations/snapshots.sh tells, as far as the guard reads it. */
-interface SnapshotReport {
-  replication: { waiting: number; failed: number; neverCopied: number; notLookedAt: number } | null;
-  problems: { step: string; bucket: string | null; code: string; message: string }[];
-}
-
 /** Snapshots of this region that its peer does not have, in words; nothing to say where all are there. Pure. */
-export function unreplicated(report: SnapshotReport, bucket: string): string[] {
+export function unreplicated(report: Pick<SnapshotDocument, "replication" | "problems">, bucket: string): string[] {
   const { replication, problems } = report;
   if (!replication) {
     const reasons = problems.map(({ step, code, message }) => `${step}: ${code} ${message}`).join("; ");
@@ -145,10 +139,8 @@ export async function reasonsToKeep(asking: Asking, guarded: GuardedRegion): Pro
       const needs = neededOf(region, { nodes, logs, partitions });
       const { own, peer } = buckets;
       if (!peer) return needs;
-      const script = readFileSync(join(__dirname, "operations", "snapshots.sh"), "utf8");
-      const words = [own.name, own.awsRegion, peer.name, peer.awsRegion];
-      const report = JSON.parse(await asking.run(pod, ["bash", "-s", "--", ...words], script)) as SnapshotReport;
-      return [...needs, ...unreplicated(report, own.name)];
+      const report = await asking.run(pod, snapshotCommand(own, peer), snapshotScript());
+      return [...needs, ...unreplicated(snapshotDocument(report), own.name)];
     } catch (error) {
       failures.push(`${pod}: ${said(error)}`);
     }

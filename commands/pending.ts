@@ -2,6 +2,7 @@
  * What an interrupted run of Pulumi leaves in a stack's state: operations that were begun and of which nobody knows
  * whether they took effect. What each type of resource needs then, so that the next `up` finishes. Pure.
  */
+import { specialSecretSig, specialSigKey } from "@pulumi/pulumi/runtime/rpc";
 
 /** A resource in an exported state, as far as recovery needs it. */
 export interface StateResource {
@@ -111,9 +112,14 @@ export function resourceLabel(urn: string): string {
 
 /** A value of an exported state without the wrapping of a secret. */
 export function plainValue(value: unknown): unknown {
-  const secret = value as { "4dabf18193072939515e22adb298388d"?: string; plaintext?: string } | null | undefined;
-  if (secret?.["4dabf18193072939515e22adb298388d"] !== "1b47061264138c4ac30d75fd1eb44270") return value;
+  const secret = value as { [specialSigKey]?: string; plaintext?: string } | null | undefined;
+  if (secret?.[specialSigKey] !== specialSecretSig) return value;
   return secret.plaintext === undefined ? undefined : JSON.parse(secret.plaintext);
+}
+
+/** URN of a resource's provider. */
+export function providerOf({ provider }: StateResource): string | undefined {
+  return provider?.split("::").slice(0, 4).join("::");
 }
 
 /** How the Kubernetes cluster of a state's resource is reached, by its provider; undefined if that cannot be told. */
@@ -121,7 +127,7 @@ export function clusterOf(
   { resources = [] }: StackState,
   resource: StateResource,
 ): { kubeconfig: string; context?: string } | undefined {
-  const urn = resource.provider?.split("::").slice(0, 4).join("::");
+  const urn = providerOf(resource);
   const inputs = resources.find((one) => one.urn === urn)?.inputs;
   const kubeconfig = plainValue(inputs?.kubeconfig);
   if (typeof kubeconfig !== "string") return undefined;

@@ -5,6 +5,7 @@
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import type { ClusterAccess } from "../kubernetes/access";
 import { configOf } from "../kubernetes/client";
+import { within } from "../kubernetes/deadline";
 import { type HelmRecord, type ReleaseName, readRecords, removeRecords, unfinished } from "./helm";
 import { breakStaleLocks } from "./locks";
 import {
@@ -13,6 +14,7 @@ import {
   interruptedCreations,
   interruptedDeletions,
   plainValue,
+  providerOf,
   remedyOf,
   resourceLabel,
   type StackState,
@@ -230,8 +232,8 @@ async function adopt(recovery: Recovery, resource: StateResource): Promise<void>
 
 /** Imports one object; false if it does not exist. */
 async function importById({ stack, say }: Recovery, resource: StateResource, id: string): Promise<boolean> {
-  const { urn, type, parent, provider, protect } = resource;
-  const providerUrn = provider?.split("::").slice(0, 4).join("::");
+  const { urn, type, parent, protect } = resource;
+  const provider = providerOf(resource);
   const options = {
     resources: [
       {
@@ -239,10 +241,10 @@ async function importById({ stack, say }: Recovery, resource: StateResource, id:
         name: urn.split("::").slice(3).join("::"),
         id,
         ...(parent ? { parent: "parent" } : {}),
-        ...(providerUrn ? { provider: "provider" } : {}),
+        ...(provider ? { provider: "provider" } : {}),
       },
     ],
-    nameTable: { ...(parent ? { parent } : {}), ...(providerUrn ? { provider: providerUrn } : {}) },
+    nameTable: { ...(parent ? { parent } : {}), ...(provider ? { provider } : {}) },
     protect: protect === true,
     generateCode: false,
   };
@@ -267,17 +269,4 @@ async function findAssociation(stack: Stack, query: AssociationQuery): Promise<s
   const { associations } = await new EKSClient({ region }).send(new ListPodIdentityAssociationsCommand({ ...query }));
   const id = associations?.[0]?.associationId;
   return id === undefined ? undefined : `${query.clusterName},${id}`;
-}
-
-/** Rejects if a cluster takes too long for an answer. */
-async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${milliseconds / 1000} s`)), milliseconds);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,55 +1,13 @@
-/**
- * What the state of the snapshots means: how old they are, how far behind, whether the peer's bucket has them. Pure, but
- * for the one look into operations/snapshots.sh, which gathers that state inside a pod.
- */
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { z } from "zod";
+/** What the state of the snapshots means: how old they are, how far behind, whether the peer's bucket has them. Pure. */
+import type { SnapshotDocument } from "../restate/snapshots";
 import type { Settings } from "../settings";
 import type { ClusterView, Finding, RegionView } from "./report";
 
-/** The script that gathers the state of a region's snapshots; read by `bash -s` in a Restate pod. */
-export const snapshotScript = () => readFileSync(resolve(__dirname, "../operations/snapshots.sh"), "utf8");
-
-const count = z.number().int().nonnegative();
-
-/** What operations/snapshots.sh prints; there it is told what each part means. */
-const documentSchema = z.object({
-  bucket: z.string(),
-  peerBucket: z.string().nullable(),
-  objects: count.nullable(),
-  complete: z.boolean(),
-  partitions: z.array(z.object({ partition: count, lsn: count.nullable(), ageSeconds: count })),
-  replication: z
-    .object({
-      waiting: count,
-      oldestWaitingSeconds: count.nullable(),
-      failed: count,
-      neverCopied: count,
-      gone: count,
-      notLookedAt: count,
-    })
-    .nullable(),
-  problems: z.array(
-    z.object({
-      step: z.enum(["credentials", "list", "read"]),
-      bucket: z.string().nullable(),
-      code: z.string(),
-      message: z.string(),
-    }),
-  ),
-});
-
 /** The snapshots in one region's bucket, and their replication to the peer's. */
-export type SnapshotState = z.infer<typeof documentSchema> & {
+export type SnapshotState = SnapshotDocument & {
   /** Whose nodes were asked: the peer's, where the region itself cannot be reached. */
   askedIn: { stack: string; region: string; pod: string };
 };
-
-/** Reads what the script printed. Throws if that is not its document. */
-export function parseSnapshotState(text: string, askedIn: SnapshotState["askedIn"]): SnapshotState {
-  return { ...documentSchema.parse(JSON.parse(text)), askedIn };
-}
 
 /** What a region's settings say of snapshots. */
 export interface SnapshotRules {

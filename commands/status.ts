@@ -14,8 +14,10 @@ import { DescribeClusterCommand, EKSClient } from "@aws-sdk/client-eks";
 import type { CoreV1Api } from "@kubernetes/client-node";
 import { type ClusterAccess, eksKubeconfig, readKubeconfig } from "../kubernetes/access";
 import { coreApi } from "../kubernetes/client";
+import { within } from "../kubernetes/deadline";
 import { runInPod } from "../kubernetes/exec";
 import { peerOutputsSchema } from "../outputs";
+import { type Bucket, snapshotCommand, snapshotDocument, snapshotScript } from "../restate/snapshots";
 import { sqlCommand, sqlRows } from "../restate/sql";
 import { loadSettings, type Settings } from "../settings";
 import {
@@ -30,7 +32,7 @@ import {
   render,
   type StatusView,
 } from "./report";
-import { parseSnapshotState, snapshotRules, snapshotScript, summarize } from "./snapshots";
+import { snapshotRules, summarize } from "./snapshots";
 import { openStackWithOutputs, organizationOf, projectFolder, reasonOf, runCommand, twoStacks } from "./stacks";
 
 const usage = `npm run status -- [options]: one screen over both regions, what is wrong first
@@ -50,20 +52,7 @@ interface Reachable {
   settings: Settings;
   access?: ClusterAccess;
   /** Its snapshots' bucket, once its stack has made one. */
-  bucket?: string;
-}
-
-/** Rejects if the work takes longer than a cluster may. */
-async function within<T>(work: Promise<T>, milliseconds = patience): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${milliseconds / 1000} s`)), milliseconds);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  bucket?: Bucket;
 }
 
 /** How a region's cluster is reached, by its settings. */
@@ -129,10 +118,14 @@ async function readRegion(stackName: string): Promise<Reachable> {
     loadBalancers: {},
     snapshotRules: snapshotRules(settings.snapshots),
   };
-  const found: Reachable = { view, settings, ...(parsed.success ? { bucket: parsed.data.bucket.name } : {}) };
+  const found: Reachable = {
+    view,
+    settings,
+    ...(parsed.success ? { bucket: { name: parsed.data.bucket.name, awsRegion: settings.awsRegion } } : {}),
+  };
   try {
-    const access = await within(accessOf(settings));
-    await within(readCluster(await coreApi(access), namespace, view));
+    const access = await within(patience, accessOf(settings));
+    await within(patience, readCluster(await coreApi(access), namespace, view));
     return { ...found, access };
   } catch (error) {
     view.unreachable = reasonOf(error).split("\n")[0]!;
@@ -235,11 +228,11 @@ async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView
 async function askSnapshots(region: Reachable, peer: Reachable): Promise<void> {
   const { view, bucket } = region;
   if (!bucket) return;
-  const args = [bucket, region.settings.awsRegion, ...(peer.bucket ? [peer.bucket, peer.settings.awsRegion] : [])];
+  const command = snapshotCommand(bucket, peer.bucket);
   const { answer, reasons } = await firstAnswer(candidatesOf([region, peer]), async (candidate) => {
     const { stack, region: name } = candidate.view;
-    const printed = await inPod(candidate, ["bash", "-s", "--", ...args], snapshotPatience, snapshotScript());
-    return parseSnapshotState(printed, { stack, region: name, pod: candidate.pod.name });
+    const printed = await inPod(candidate, command, snapshotPatience, snapshotScript());
+    return { ...snapshotDocument(printed), askedIn: { stack, region: name, pod: candidate.pod.name } };
   });
   if (answer) view.snapshots = answer;
   else if (reasons.length > 0) view.noSnapshots = reasons.join("; ");

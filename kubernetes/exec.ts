@@ -2,6 +2,7 @@
 import { PassThrough } from "node:stream";
 import type { ClusterAccess } from "./access";
 import { configOf } from "./client";
+import { within } from "./deadline";
 
 /** One container of a pod. */
 export interface Target {
@@ -31,30 +32,25 @@ export async function runInPod(
   const stdout = new PassThrough().on("data", (data: Buffer) => void chunks.push(data));
   const stderr = new PassThrough().on("data", (data: Buffer) => void errors.push(data));
   const stdin = input === undefined ? null : new PassThrough().end(input);
-  let timer: NodeJS.Timeout | undefined;
   let close: (() => void) | undefined;
+  const ended = new Promise<void>((done, reject) => {
+    exec
+      .exec(namespace, pod, container, command, stdout, stderr, stdin, false, (status) =>
+        status.status === "Success"
+          ? done()
+          : reject(
+              new Error(Buffer.concat(errors).toString().trim().split("\n").at(-1) || (status.message ?? "it failed")),
+            ),
+      )
+      .then((socket) => {
+        close = () => socket.close();
+      }, reject);
+  });
   try {
-    await new Promise<void>((done, reject) => {
-      timer = setTimeout(() => {
-        close?.();
-        reject(new Error(`no answer within ${milliseconds / 1000} s`));
-      }, milliseconds);
-      exec
-        .exec(namespace, pod, container, command, stdout, stderr, stdin, false, (status) =>
-          status.status === "Success"
-            ? done()
-            : reject(
-                new Error(
-                  Buffer.concat(errors).toString().trim().split("\n").at(-1) || (status.message ?? "it failed"),
-                ),
-              ),
-        )
-        .then((socket) => {
-          close = () => socket.close();
-        }, reject);
-    });
-  } finally {
-    clearTimeout(timer);
+    await within(milliseconds, ended);
+  } catch (error) {
+    close?.();
+    throw error;
   }
   return Buffer.concat(chunks).toString();
 }

@@ -8,6 +8,7 @@ import { request as tlsRequest } from "node:https";
 import type { Cluster, User } from "@kubernetes/client-node";
 import type { ExecAuth } from "@kubernetes/client-node/dist/exec_auth.js";
 import type { ClusterAccess } from "./access";
+import { configOf } from "./client";
 
 /** Reads what a path of the API holds. Rejects with the server's message for any answer but success. */
 export type Read = <T>(path: string, signal: AbortSignal) => Promise<T>;
@@ -108,10 +109,7 @@ function certificates(cluster: Cluster, user: User | undefined): Pick<Connection
 
 /** The same by the client library: for proxies, impersonation, and the auth providers that came before commands. */
 async function libraryConnector(access: ClusterAccess): Promise<() => Promise<Connection>> {
-  const { KubeConfig } = await import("@kubernetes/client-node");
-  const config = new KubeConfig();
-  config.loadFromString(access.kubeconfig);
-  if (access.context) config.setCurrentContext(access.context);
+  const config = await configOf(access);
   const { server } = config.getCurrentCluster() as Cluster;
   return async () => {
     const options = {};

@@ -4,7 +4,6 @@
 interface RemovalNode {
   /** Restate's number of the node, e.g. `N4`. */
   plain_node_id: string;
-  name: string;
   state: string;
   location: string;
   metadata_server_state: string;
@@ -19,16 +18,15 @@ export interface RemovalFacts {
   partitions: {
     partition_id: number;
     plain_node_id: string;
-    effective_mode: string | null;
     replay_status: string | null;
   }[];
 }
 
 /** The queries that give the facts. */
 export const removalQueries: { [K in keyof RemovalFacts]: string } = {
-  nodes: "select plain_node_id, name, state, location, metadata_server_state from nodes",
+  nodes: "select plain_node_id, state, location, metadata_server_state from nodes",
   logs: "select log_id, nodeset from logs_tail_segments order by log_id",
-  partitions: "select partition_id, plain_node_id, effective_mode, replay_status from partition_state",
+  partitions: "select partition_id, plain_node_id, replay_status from partition_state",
 };
 
 /** `partition 1`, `partitions 1, 2`. */

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { KubeConfig, type KubernetesListObject, type V1Secret, Watch } from "@kubernetes/client-node";
-import type { StackState } from "../../commands/pending";
 import { type AwsControl, awsControl, type Fault } from "../../sandbox/aws/control";
 import { eventually, Sandbox } from "../support/sandbox";
 import { Running } from "./processes";
@@ -55,9 +54,7 @@ export class FaultWorld {
 
   /** Starts the destruction of a stack, also while the cluster needs it: its guard is taken away first. */
   async destroy(stack: StackName): Promise<Running> {
-    const state = JSON.parse(await this.sandbox.must(stack, "pulumi", "stack", "export")) as { deployment: StackState };
-    const guard = state.deployment.resources?.find(({ urn }) => urn.endsWith("::destroy-guard"));
-    if (guard) await this.sandbox.must(stack, "pulumi", "state", "delete", "--yes", guard.urn);
+    await this.sandbox.takeGuardAway(stack);
     return this.pulumi(stack, "destroy");
   }
 

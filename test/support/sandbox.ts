@@ -3,6 +3,8 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { guardName } from "../../guard";
+import { sqlCommand, sqlRows } from "../../restate/sql";
 
 const projectFolder = resolve(__dirname, "../..");
 
@@ -117,9 +119,9 @@ export class Sandbox {
     const text = await this.must(
       region,
       ...["kubectl", "-n", `restate-${region}`, "exec", "restate-0", "--"],
-      ...["restatectl", "sql", "--json", sql],
+      ...sqlCommand(sql),
     );
-    return JSON.parse(text.slice(text.indexOf("["))) as T[];
+    return sqlRows<T>(text);
   }
 
   /** A stack's outputs. */
@@ -145,14 +147,19 @@ export class Sandbox {
     });
   }
 
-  /** Destroys a stack although the cluster needs it: takes its guard away, as the refusal says, then destroys. */
-  async giveUp(region: string): Promise<void> {
+  /** Takes a stack's guard away, as the refusal of a destroy says; does nothing where there is none. */
+  async takeGuardAway(region: string): Promise<void> {
     const state = JSON.parse(await this.must(region, "pulumi", "stack", "export")) as {
       deployment: { resources?: { urn: string }[] };
     };
     for (const { urn } of state.deployment.resources ?? []) {
-      if (urn.endsWith("::destroy-guard")) await this.must(region, "pulumi", "state", "delete", "--yes", urn);
+      if (urn.endsWith(`::${guardName}`)) await this.must(region, "pulumi", "state", "delete", "--yes", urn);
     }
+  }
+
+  /** Destroys a stack although the cluster needs it. */
+  async giveUp(region: string): Promise<void> {
+    await this.takeGuardAway(region);
     await this.must(region, "pulumi", "destroy", "--yes", "--skip-preview", "--suppress-outputs");
   }
 

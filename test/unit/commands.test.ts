@@ -22,6 +22,7 @@ import {
 import { reasonOf, twoStacks, UsageError } from "../../commands/stacks";
 import { type RegionName, regionNames } from "../../topology";
 import { peerOutputs } from "../support/peer-outputs";
+import { regionView } from "../support/region-view";
 
 /** What a stack exports after an `up` that saw this of its peer. */
 type Program = (peer: string | undefined) => string | undefined;
@@ -136,26 +137,6 @@ const processor = (id: number, node: string, mode: string): PartitionRow => ({
   target_tail_lsn: 501,
   archived_log_lsn: 400,
 });
-
-function regionView(region: RegionName, changes: Partial<RegionView> = {}): RegionView {
-  const { nodes } = peerOutputs(region);
-  return {
-    stack: region,
-    region,
-    namespace: `ns-${region}`,
-    pending: [],
-    nodes,
-    pods: nodes.map(({ pod }) => ({
-      name: pod,
-      phase: "Running",
-      ready: true,
-      restarts: 0,
-      kubernetesNode: `ip-${pod}`,
-    })),
-    loadBalancers: Object.fromEntries(nodes.map(({ pod, loadBalancer }) => [pod, loadBalancer.hostname])),
-    ...changes,
-  };
-}
 
 function clusterView(changes: Partial<ClusterView> = {}): ClusterView {
   return {

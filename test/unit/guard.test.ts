@@ -13,7 +13,6 @@ function healthy(): RemovalFacts {
   return {
     nodes: all.map((plain_node_id, i) => ({
       plain_node_id,
-      name: `restate-${i % 3}.region${i < 3 ? 1 : 2}`,
       state: "alive",
       location: i < 3 ? "region1" : "region2",
       metadata_server_state: "member",
@@ -23,7 +22,6 @@ function healthy(): RemovalFacts {
       ["N1", "N4"].map((plain_node_id) => ({
         partition_id,
         plain_node_id,
-        effective_mode: plain_node_id === "N1" ? "Leader" : "Follower",
         replay_status: "active",
       })),
     ),
@@ -108,7 +106,6 @@ describe("what a cluster needs of a region", () => {
         const facts = healthy();
         facts.nodes.push({
           plain_node_id: "N7",
-          name: "restate-0.witness",
           state: "alive",
           location: "witness",
           metadata_server_state: "member",
@@ -129,7 +126,6 @@ describe("what a cluster needs of a region", () => {
         ...ids.map((plain_node_id) =>
           fc.record({
             plain_node_id: fc.constant(plain_node_id),
-            name: fc.constant(plain_node_id),
             state: fc.constantFrom("alive", "dead", "failing-over"),
             location: fc.constantFrom("region1", "region2"),
             metadata_server_state: fc.constantFrom("member", "standby", "provisioning"),
@@ -143,7 +139,6 @@ describe("what a cluster needs of a region", () => {
         fc.record({
           partition_id: fc.nat(3),
           plain_node_id: fc.constantFrom(...ids),
-          effective_mode: fc.constantFrom("Leader", "Follower", null),
           replay_status: fc.constantFrom("active", "catching_up", null),
         }),
       ),
@@ -176,12 +171,20 @@ describe("what a cluster needs of a region", () => {
   });
 });
 
+const replication = {
+  waiting: 0,
+  oldestWaitingSeconds: null,
+  failed: 0,
+  neverCopied: 0,
+  gone: 0,
+  notLookedAt: 0,
+};
+
 describe("snapshots that the peer does not have", () => {
-  const replication = { waiting: 0, failed: 0, neverCopied: 0, notLookedAt: 0 };
   test("all are there", () => assert.deepEqual(unreplicated({ replication, problems: [] }, "own"), []));
   test("some are not", () =>
     assert.deepEqual(
-      unreplicated({ replication: { waiting: 2, failed: 1, neverCopied: 0, notLookedAt: 3 }, problems: [] }, "own"),
+      unreplicated({ replication: { ...replication, waiting: 2, failed: 1, notLookedAt: 3 }, problems: [] }, "own"),
       [
         "3 objects of own are not in the peer's bucket (2 still being copied, 1 failed, 0 never copied)",
         "3 objects of own were not looked at; try again when replication has caught up",
@@ -205,7 +208,15 @@ describe("the guard of a region", () => {
     buckets: { own: { name: "own", awsRegion: "us-east-1" }, peer: { name: "peers", awsRegion: "us-west-2" } },
   };
   const alone: GuardedRegion = { ...guarded, buckets: { own: guarded.buckets.own } };
-  const clean = { replication: { waiting: 0, failed: 0, neverCopied: 0, notLookedAt: 0 }, problems: [] };
+  const clean = {
+    bucket: "own",
+    peerBucket: "peers",
+    objects: 0,
+    complete: true,
+    partitions: [],
+    replication,
+    problems: [],
+  };
 
   /** A cluster that answers with facts, and a list of all that it was asked. */
   function cluster(facts: RemovalFacts, more: Partial<{ health: object; snapshots: object; dead: string[] }> = {}) {

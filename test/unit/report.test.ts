@@ -2,17 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Finding, judge, partitionRow, type RegionView, render, type StatusView } from "../../commands/report";
-import {
-  durationSeconds,
-  durationText,
-  parseSnapshotState,
-  type SnapshotState,
-  snapshotRules,
-  snapshotScript,
-  summarize,
-} from "../../commands/snapshots";
+import { durationSeconds, durationText, type SnapshotState, snapshotRules, summarize } from "../../commands/snapshots";
+import { snapshotDocument, snapshotScript } from "../../restate/snapshots";
 import { otherRegion, type RegionName } from "../../topology";
-import { peerOutputs } from "../support/peer-outputs";
+import { regionView } from "../support/region-view";
 
 const minute = 60;
 const rules = { intervalRecords: 1000, trimDelaySeconds: 15 * minute };
@@ -36,21 +29,8 @@ function snapshots(region: RegionName, changes: Partial<SnapshotState> = {}): Sn
   };
 }
 
-function regionView(region: RegionName, changes: Partial<RegionView> = {}): RegionView {
-  const { nodes } = peerOutputs(region);
-  return {
-    stack: region,
-    region,
-    namespace: `ns-${region}`,
-    pending: [],
-    nodes,
-    pods: nodes.map(({ pod }) => ({ name: pod, phase: "Running", ready: true, restarts: 0, kubernetesNode: "" })),
-    loadBalancers: Object.fromEntries(nodes.map(({ pod, loadBalancer }) => [pod, loadBalancer.hostname])),
-    snapshotRules: rules,
-    snapshots: snapshots(region),
-    ...changes,
-  };
-}
+const withSnapshots = (region: RegionName, changes: Partial<RegionView> = {}): RegionView =>
+  regionView(region, { snapshotRules: rules, snapshots: snapshots(region), ...changes });
 
 interface Changes {
   region1?: Partial<RegionView>;
@@ -64,7 +44,7 @@ interface Changes {
 
 /** Two regions without fault, and what is different. */
 function statusView({ region1, region2, applied = [1000, 1000], archived, noCluster }: Changes = {}): StatusView {
-  const regions = [regionView("region1", region1), regionView("region2", region2)];
+  const regions = [withSnapshots("region1", region1), withSnapshots("region2", region2)];
   const cluster = {
     askedIn: { stack: "region1", pod: "restate-0" },
     nodes: regions.flatMap(({ region, nodes }) =>
@@ -411,9 +391,9 @@ describe("state of snapshots", () => {
 
   test("the script's document is read as it is, and nothing else is", () => {
     const { askedIn, ...document } = snapshots("region1");
-    assert.deepEqual(parseSnapshotState(JSON.stringify(document), askedIn), snapshots("region1"));
-    assert.throws(() => parseSnapshotState("{}", askedIn));
-    assert.throws(() => parseSnapshotState("bash: jq: command not found", askedIn));
+    assert.deepEqual({ ...snapshotDocument(JSON.stringify(document)), askedIn }, snapshots("region1"));
+    assert.throws(() => snapshotDocument("{}"));
+    assert.throws(() => snapshotDocument("bash: jq: command not found"));
     assert.match(snapshotScript(), /^#!\/usr\/bin\/env bash\n/);
   });
 
