@@ -12,8 +12,11 @@ interface RemovalNode {
 /** The cluster, as far as a removal depends on it. */
 export interface RemovalFacts {
   nodes: RemovalNode[];
-  /** The newest segment of each log, and the nodes that hold its records, printed as a list: `[N4, N5]`. */
-  logs: { log_id: number; nodeset: string | null }[];
+  /**
+   * The newest segment of each log, and the nodes that hold its records, printed as a list: `[N4, N5]`. restatectl leaves
+   * out what is null, as the nodeset of a sealed log is.
+   */
+  logs: { log_id: number; nodeset?: string | null }[];
   /** One row for each partition and each node that has a processor of it. */
   partitions: {
     partition_id: number;
@@ -64,7 +67,7 @@ export function neededOf(region: string, facts: RemovalFacts): string[] {
     needs.push(`${listed("log", ids)}: new records are written to nodes of ${region}`);
   }
 
-  const undecided = facts.logs.filter(({ nodeset }) => nodeset === null).map((log) => log.log_id);
+  const undecided = facts.logs.filter(({ nodeset }) => !nodeset).map((log) => log.log_id);
   if (undecided.length > 0) {
     needs.push(`${listed("log", undecided)}: sealed, and where the next records go is not decided yet`);
   }

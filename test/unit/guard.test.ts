@@ -101,6 +101,11 @@ describe("what a cluster needs of a region", () => {
       ["log 0: sealed, and where the next records go is not decided yet"],
     ],
     [
+      "the same, as restatectl prints it: without what is null",
+      () => ({ ...drained(), logs: [{ log_id: 0 }] }),
+      ["log 0: sealed, and where the next records go is not decided yet"],
+    ],
+    [
       "a witness keeps the majority, and the logs keep it needed",
       () => {
         const facts = healthy();
