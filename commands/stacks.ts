@@ -1,6 +1,13 @@
 /** What the commands over both stacks share: where the stacks are, which two are meant, how a command ends. */
 import { resolve } from "node:path";
-import { CommandError, LocalWorkspace, type OutputMap, Stack, StackNotFoundError } from "@pulumi/pulumi/automation";
+import {
+  CommandError,
+  LocalWorkspace,
+  type OutputMap,
+  PulumiCommand,
+  Stack,
+  StackNotFoundError,
+} from "@pulumi/pulumi/automation";
 
 /**
  * Where Pulumi.yaml is, which is also the working directory of the program: this project's folder, unless the
@@ -20,6 +27,22 @@ export function twoStacks(value: string): [home: string, peer: string] {
   return [home, peer];
 }
 
+/** The program `pulumi` of the operator's PATH. */
+async function pulumiProgram(): Promise<PulumiCommand> {
+  try {
+    return await PulumiCommand.get();
+  } catch (error) {
+    if (!/spawn pulumi ENOENT/.test(String(error))) throw new Error(`pulumi does not run: ${reasonOf(error)}`);
+    throw new Error(
+      "there is no pulumi on PATH. Next, for the sandbox:\n" +
+        '  eval "$(npm run -s sandbox -- env region1)"\n' +
+        "For regions in AWS, install it: https://www.pulumi.com/docs/install/",
+    );
+  }
+}
+
+let program: Promise<PulumiCommand> | undefined;
+
 /** A stack that exists. Does not make it the selected one: what the operator has selected stays so. */
 export async function openStack(name: string): Promise<Stack> {
   return (await openStackWithOutputs(name)).stack;
@@ -27,7 +50,9 @@ export async function openStack(name: string): Promise<Stack> {
 
 /** The same with its outputs as plain values, which are read to see that it exists: asking again would cost a second. */
 export async function openStackWithOutputs(name: string): Promise<{ stack: Stack; outputs: Record<string, unknown> }> {
+  program ??= pulumiProgram();
   const workspace = await LocalWorkspace.create({
+    pulumiCommand: await program,
     workDir: projectFolder,
     // Pulumi runs in that folder, where a relative path would be taken twice.
     envVars: process.env.PULUMI_OPTION_CWD ? { PULUMI_OPTION_CWD: projectFolder } : {},

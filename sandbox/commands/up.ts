@@ -46,10 +46,11 @@ an operator would: npm run up, with the environment that \`env\` prints.`,
       return 0;
     }
     console.log(`Everything took ${duration(progress.elapsed)}. Next:`);
-    console.log("  npm run sandbox -- status                       all parts of the sandbox");
     console.log(
-      '  eval "$(npm run -s sandbox -- env region1)"     then pulumi, kubectl, helm and aws work with region1',
+      '  eval "$(npm run -s sandbox -- env region1)"     then pulumi, kubectl, helm and aws work with region1, and so does',
     );
+    console.log("  npm run status                                  both regions on one screen, what is wrong first");
+    console.log("  npm run sandbox -- status                       all parts of the sandbox");
     console.log("  npm run sandbox -- fault --help                 break things");
     console.log("  npm run sandbox -- down                         stop; --delete-state to start afresh");
     return 0;

@@ -3,7 +3,7 @@
 import { hostPortsOf, writeKubeconfigs } from "../world/access";
 import { control } from "../world/control";
 import { witnessRegion } from "../world/regions";
-import { firstInsider, waitUntilReady, whileLocked } from "../world/world";
+import { firstInsider, startGroup, whileLocked } from "../world/world";
 import { type Command, UsageError } from "./command";
 import { Progress } from "./progress";
 import { worldProgress } from "./up";
@@ -27,8 +27,7 @@ export const witness: Command = {
           await control("POST", "/groups", { group: "witness", action: "stop" }, { timeout: 60_000 });
           return;
         }
-        await control("POST", "/groups", { group: "witness", action: "ensure" });
-        await waitUntilReady("witness", listener, Date.now() + 120_000);
+        await startGroup("witness", listener, Date.now() + 120_000);
         writeKubeconfigs([witnessRegion], await hostPortsOf());
       });
     } finally {

@@ -79,6 +79,8 @@ export async function askSocket<T>(socket: string, method: string, path: string,
         method,
         path,
         headers: { "content-type": "application/json" },
+        // A connection of its own: one that is kept may be closed by the other side just as it is used again.
+        agent: false,
         timeout: 10_000,
       },
       (response) => {

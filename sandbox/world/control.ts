@@ -173,7 +173,9 @@ export function control<T>(
       fail(error as Error);
       return;
     }
-    const message = request({ socketPath: socket, method, path, timeout: options.timeout ?? 60_000 }, (response) => {
+    // A connection of its own: one that is kept may be closed by the other side just as it is used again.
+    const sending = { socketPath: socket, method, path, agent: false, timeout: options.timeout ?? 60_000 } as const;
+    const message = request(sending, (response) => {
       readAll(response).then((text) => {
         const answer = text.trim() ? JSON.parse(text) : undefined;
         if (response.statusCode === 200) resolve(answer as T);

@@ -71,9 +71,8 @@ export async function startWorld(options: WorldUpOptions): Promise<WorldUp> {
   const deadline = Date.now() + (options.deadline ?? 180_000);
   const group = options.group ?? "main";
   await startSupervisor(options, deadline);
-  await control("POST", "/groups", { group, action: "ensure" });
-  const [hostPorts] = await Promise.all([startHostPorts(deadline), waitUntilReady(group, options.progress, deadline)]);
-  return { status: await worldStatus(), hostPorts };
+  const [hostPorts] = await Promise.all([startHostPorts(deadline), startGroup(group, options.progress, deadline)]);
+  return { status: await askAgain(deadline, worldStatus), hostPorts };
 }
 
 async function startSupervisor(options: WorldUpOptions, deadline: number): Promise<void> {
@@ -171,9 +170,26 @@ function isSupervisor(pid: number): boolean {
   }
 }
 
+/**
+ * Asks the supervisor what may be asked twice, and again while it runs but does not answer, as it happens on a busy
+ * machine. Rejects as the last question did once the deadline has passed or the supervisor has ended.
+ */
+async function askAgain<T>(deadline: number, question: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await question();
+    } catch (error) {
+      const started = readStarted();
+      const runs = started !== undefined && isAlive(started.namespaces);
+      if (!(error instanceof UnreachableError) || !runs || Date.now() > deadline) throw error;
+    }
+    await sleep(50);
+  }
+}
+
 /** Starts the process that keeps the host's ports, unless it runs. */
 async function startHostPorts(deadline: number): Promise<HostPortsStatus> {
-  const status = await worldStatus();
+  const status = await askAgain(deadline, worldStatus);
   if (status.hostPorts) return status.hostPorts;
   const log = openSync(join(logDir, "host-ports.log"), "a", 0o600);
   const [program, ...args] = programCommand(programs.hostPorts) as [string, ...string[]];
@@ -191,7 +207,7 @@ async function startHostPorts(deadline: number): Promise<HostPortsStatus> {
   const hostPorts = child.pid === undefined ? undefined : identify(child.pid);
   if (started && hostPorts) writeStarted({ ...started, hostPorts });
   for (;;) {
-    const now = await worldStatus();
+    const now = await askAgain(deadline, worldStatus);
     if (now.hostPorts) return now.hostPorts;
     if (ended || Date.now() > deadline) {
       throw new WorldError(
@@ -202,14 +218,15 @@ async function startHostPorts(deadline: number): Promise<HostPortsStatus> {
   }
 }
 
-/** Waits until all of a group is ready; throws as soon as a part of it ends or fails. */
-export async function waitUntilReady(
+/** Starts what of a group does not run, and waits until all of it is ready; throws as soon as a part of it ends or fails. */
+export async function startGroup(
   group: string,
   progress: ProgressListener | undefined,
   deadline: number,
 ): Promise<void> {
+  await askAgain(deadline, () => control("POST", "/groups", { group, action: "ensure" }));
   for (;;) {
-    const { parts } = await worldStatus();
+    const { parts } = await askAgain(deadline, worldStatus);
     const wanted = parts.filter((part) => part.group === group);
     progress?.parts(wanted);
     const fallen = wanted.filter((part) => ["dead", "failed", "stopped"].includes(part.state));

@@ -709,6 +709,23 @@ describe("the commands, with a stand-in for Pulumi", () => {
     }
   });
 
+  test("no pulumi on PATH: what to type, in the sandbox and elsewhere, and exit code 2", async () => {
+    for (const [command, ...args] of [["up", "--yes"], ["status"], ["recover"]] as const) {
+      const child = spawnSync(process.execPath, ["--import", "tsx", `commands/${command}.ts`, ...args], {
+        cwd: resolve(__dirname, "../.."),
+        env: { ...process.env, PATH: join(folder, "home") },
+        encoding: "utf8",
+      });
+      assert.deepEqual([child.status, child.stdout.replace(/^ *[\d.]+s .*\n/gm, "")], [2, ""]);
+      assert.equal(
+        child.stderr,
+        "there is no pulumi on PATH. Next, for the sandbox:\n" +
+          '  eval "$(npm run -s sandbox -- env region1)"\n' +
+          "For regions in AWS, install it: https://www.pulumi.com/docs/install/\n",
+      );
+    }
+  });
+
   test("a stack that does not exist: one error with the next command, and exit code 2", async () => {
     const message = "there is no stack region2 in this backend. Next: pulumi stack init region2";
     const scenario: Scenario = { outputs: { region1: one }, config: { region1: {} } };
