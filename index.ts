@@ -4,7 +4,7 @@ import { checkAccount, identityOf, lookUpEksCluster, lookUpSubnets } from "./aws
 import { askCluster, reasonsToKeep, refusal } from "./guard";
 import { readKubeconfig } from "./kubernetes/access";
 import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
-import { decidePeer, readPeerMemory, readStackOutputs } from "./peer";
+import { decidePeer, readPeer } from "./peer";
 import { deployRegion } from "./region";
 import { loadSettings, qualifiedStack } from "./settings";
 
@@ -18,12 +18,12 @@ export = async () => {
   const settings = loadSettings(pulumi.runtime.allConfig(), context);
   const { kubernetes, namespace, scheduling } = settings;
 
-  const [, eks, subnets, read, memory] = await Promise.all([
+  // The peer first: the engine reads its state while it starts the plugin that the others wait for.
+  const [peer, , eks, subnets] = await Promise.all([
+    readPeer(settings.peer, qualifiedStack(context.stack, context)),
     checkAccount(settings),
     kubernetes.eksCluster ? lookUpEksCluster(kubernetes.eksCluster, settings.awsRegion) : undefined,
     lookUpSubnets(settings),
-    readStackOutputs(settings.peer),
-    readPeerMemory(qualifiedStack(context.stack, context)),
   ]);
   const access = eks ?? {
     kubeconfig: settings.kubeconfigContents ?? readKubeconfig(kubernetes.kubeconfig as string, process.cwd()),
@@ -34,7 +34,7 @@ export = async () => {
     cluster: { ...access, identifier: eks?.arn ?? kubernetes.context ?? "kubeconfig" },
     identity: identityOf(settings, eks ?? {}),
     subnets,
-    peer: decidePeer({ stack: settings.peer, read, memory, forget: settings.forgetPeer !== undefined }),
+    peer: decidePeer({ stack: settings.peer, ...peer, forget: settings.forgetPeer !== undefined }),
     beforeDestroy: async (urn, buckets) => {
       const guarded = { region: settings.region, cluster: settings.cluster, stack: context.stack, buckets };
       const reasons = await reasonsToKeep(askCluster(access, namespace), guarded);

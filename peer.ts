@@ -33,7 +33,7 @@ export interface PeerQuestion {
   /** The peer's stack, organization/project/stack. */
   stack: string;
   read: StackRead;
-  /** What this stack's own state remembers of the peer; `unreadable` if that could not be found out. */
+  /** What this stack's own state remembers of a peer that is out of sight; `unreadable` if that could not be found out. */
   memory: { state: "none" } | { state: "found"; value: unknown } | { state: "unreadable"; reason: string };
   /** The setting that confirms that what was built for the peer may go, if set (already checked to be the peer). */
   forget: boolean;
@@ -138,7 +138,7 @@ function notRead(error: unknown): { state: "none" } | { state: "unreadable"; rea
  * Reads a stack's outputs through the engine. A stack that does not exist is an answer here, where a `StackReference`
  * would end the run.
  */
-export async function readStackOutputs(stack: string): Promise<StackRead> {
+async function readStackOutputs(stack: string): Promise<StackRead> {
   try {
     const result = await pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", { name: stack }, { async: true });
     const outputs = (result?.outputs ?? {}) as Record<string, unknown>;
@@ -151,8 +151,15 @@ export async function readStackOutputs(stack: string): Promise<StackRead> {
   }
 }
 
+/** Reads the peer's outputs, and what this stack's own state remembers of them where they are out of sight. */
+export async function readPeer(peer: string, ownStack: string): Promise<Pick<PeerQuestion, "read" | "memory">> {
+  const read = await readStackOutputs(peer);
+  const seen = read.state === "found" && Object.keys(read.outputs).length > 0;
+  return { read, memory: seen ? { state: "none" } : await readPeerMemory(ownStack) };
+}
+
 /** Reads what this stack's own state remembers of its peer. */
-export async function readPeerMemory(ownStack: string): Promise<PeerQuestion["memory"]> {
+async function readPeerMemory(ownStack: string): Promise<PeerQuestion["memory"]> {
   try {
     const result = await pulumi.runtime.invoke(
       "pulumi:pulumi:readStackResourceOutputs",

@@ -1,6 +1,6 @@
 /** One region of the cluster: composes its components from the settings and from what is known of the peer. */
 
-import * as k8s from "@pulumi/kubernetes";
+import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { RunError } from "@pulumi/pulumi/errors";
 import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
@@ -128,7 +128,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
       )
     : undefined;
 
-  const provider = new k8s.Provider("kubernetes", {
+  const provider = new Provider("kubernetes", {
     kubeconfig: pulumi.secret(around.cluster.kubeconfig),
     ...(around.cluster.context ? { context: around.cluster.context } : {}),
     // The cluster stays the same one if its address changes.

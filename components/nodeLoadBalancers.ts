@@ -1,5 +1,5 @@
 /** One network load balancer per Restate node, in the one subnet of the zone where its pod runs. */
-import * as k8s from "@pulumi/kubernetes";
+import { Service } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { appliedByStack } from "../kubernetes/applied";
 import type { Placement } from "../kubernetes/placement";
@@ -86,7 +86,7 @@ export class NodeLoadBalancers extends pulumi.ComponentResource {
 
     const nodes = args.nodes.map((node, i) => {
       const site = sites.apply((all) => all[i]!);
-      const service = new k8s.core.v1.Service(
+      const service = new Service(
         `${name}-${node.pod}`,
         {
           metadata: {

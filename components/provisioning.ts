@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import * as k8s from "@pulumi/kubernetes";
+import { Job } from "@pulumi/kubernetes/batch/v1";
+import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { appliedByStack } from "../kubernetes/applied";
 import { type NodeIdentity, provisionedReplication } from "../topology";
@@ -53,7 +54,7 @@ export class Provisioning extends pulumi.ComponentResource {
     const jobName = `restate-provision-${fingerprint({ script, env, image: args.image })}`;
     const labels = { "app.kubernetes.io/name": "restate", "app.kubernetes.io/component": "provisioning" };
 
-    const scripts = new k8s.core.v1.ConfigMap(
+    const scripts = new ConfigMap(
       `${name}-scripts`,
       {
         metadata: { name: jobName, namespace: args.namespace, labels, annotations: appliedByStack },
@@ -62,7 +63,7 @@ export class Provisioning extends pulumi.ComponentResource {
       },
       { parent: this },
     );
-    const job = new k8s.batch.v1.Job(
+    const job = new Job(
       name,
       {
         metadata: {

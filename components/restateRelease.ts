@@ -1,5 +1,6 @@
 /** Restate's Helm release in one region, in a namespace of its own. */
-import * as k8s from "@pulumi/kubernetes";
+import { Namespace } from "@pulumi/kubernetes/core/v1";
+import { Release } from "@pulumi/kubernetes/helm/v3/release";
 import * as pulumi from "@pulumi/pulumi";
 import { appliedByStack } from "../kubernetes/applied";
 import type { Settings } from "../settings";
@@ -32,20 +33,16 @@ export class RestateRelease extends pulumi.ComponentResource {
   readonly namespace: pulumi.Output<string>;
   readonly releaseId: pulumi.Output<string>;
   /** What must wait for the release depends on this. */
-  readonly release: k8s.helm.v3.Release;
+  readonly release: Release;
 
   constructor(name: string, args: RestateReleaseArgs, opts?: pulumi.ComponentResourceOptions) {
     super("restate:index:RestateRelease", name, {}, opts);
     const kept = { parent: this, protect: args.protect };
 
     const namespace = args.createNamespace
-      ? new k8s.core.v1.Namespace(
-          `${name}-namespace`,
-          { metadata: { name: args.namespace, annotations: appliedByStack } },
-          kept,
-        )
+      ? new Namespace(`${name}-namespace`, { metadata: { name: args.namespace, annotations: appliedByStack } }, kept)
       : undefined;
-    this.release = new k8s.helm.v3.Release(
+    this.release = new Release(
       name,
       {
         name: releaseName,

@@ -7,7 +7,7 @@
  */
 const { createHash } = require("node:crypto");
 const { mkdirSync, readFileSync, renameSync, writeFileSync } = require("node:fs");
-const { createRequire } = require("node:module");
+const Module = require("node:module");
 const { join } = require("node:path");
 const { version } = require("sucrase/package.json");
 
@@ -42,9 +42,34 @@ function keep(path, content) {
   } catch {}
 }
 
-// Pulumi notes a stack trace for every promise, and looks up each line of it in source maps: a tenth of a preview. There
-// is nothing to look up in the program's own files, and in packages the lines of what really runs will do.
-createRequire(require.resolve("@pulumi/pulumi"))("source-map-support").install({
-  overrideRetrieveSourceMap: true,
-  retrieveSourceMap: () => null,
-});
+// Node.js 22 and newer can keep what it made of packages, too.
+Module.enableCompileCache?.(join(cache, "v8"));
+
+const sdk = Module.createRequire(require.resolve("@pulumi/pulumi"));
+
+// Pulumi notes a stack trace for every promise, and formats it with the help of source maps: a tenth of a preview. There is
+// nothing to look up in the program's own files, and in packages the lines of what really runs will do. What has been
+// installed is not installed again.
+sdk("source-map-support").install();
+Error.prepareStackTrace = undefined;
+
+// Pulumi loads the TypeScript compiler and npm's solver of dependencies with its SDK: half of what loading the program
+// takes. They are needed where functions are serialized, which this program does not do: they wait until they are used.
+for (const name of ["typescript", "@npmcli/arborist"]) {
+  const file = sdk.resolve(name);
+  const real = () => {
+    if (require.cache[file] === later) delete require.cache[file];
+    return sdk(name);
+  };
+  const later = new Module(file);
+  later.loaded = true;
+  later.exports = new Proxy(
+    {},
+    {
+      // As an import of it sees it: a default is there in any case.
+      get: (_, key) => key === "__esModule" || (real()[key] ?? (key === "default" ? real() : undefined)),
+      has: (_, key) => key in real(),
+    },
+  );
+  require.cache[file] = later;
+}

@@ -42,11 +42,10 @@ export async function writeStackConfigs({ ports }: HostPortsStatus): Promise<voi
   const { regions: seeded } = seededWorld();
   linkProject();
   for (const region of regions) {
-    const file = stackConfigFile(region.name);
     const config = sandboxStackConfig(region, seeded[region.name]!, ports, hostKubeconfig(region.name));
     // Pulumi keeps there what secrets are encrypted with: without it, those in the stack could not be read again.
-    const before = existsSync(file) ? (parse(readFileSync(file, "utf8")) as StackFile) : {};
-    writeAtomically(file, stringify(mergeStackFile(before, config)));
+    const merged = mergeStackFile(readStackFile(region.name), config);
+    writeAtomically(stackConfigFile(region.name), stringify(merged));
   }
 }
 
@@ -55,6 +54,12 @@ interface StackFile {
   /** What Pulumi encrypts the stack's secrets with. */
   encryptionsalt?: string;
   config?: Record<string, unknown>;
+}
+
+/** A region's stack file; empty where there is none. */
+function readStackFile(region: string): StackFile {
+  const file = stackConfigFile(region);
+  return existsSync(file) ? (parse(readFileSync(file, "utf8")) as StackFile) : {};
 }
 
 /**
@@ -75,12 +80,21 @@ export async function ensureStacks(): Promise<void> {
   const missing = regions.filter(({ name }) => !existsSync(join(stacks, `${name}.json`)));
   if (missing.length === 0) return;
   for (const region of missing) {
+    shareSalt(region.name);
     const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
     await run(toolPath("pulumi"), ["stack", "init", region.name, "--non-interactive"], {
       cwd: stackFolder,
       env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
     });
   }
+}
+
+/** Gives a new stack the salt of the other: whoever reads both then derives one key, for which Pulumi takes its time. */
+function shareSalt(region: string): void {
+  const own = readStackFile(region);
+  const salt = regions.map(({ name }) => readStackFile(name).encryptionsalt).find((one) => one !== undefined);
+  if (own.encryptionsalt !== undefined || salt === undefined) return;
+  writeAtomically(stackConfigFile(region), stringify({ ...own, encryptionsalt: salt }));
 }
 
 const run = promisify(execFile);
