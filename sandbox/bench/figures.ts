@@ -36,11 +36,15 @@ export function childrenTime(text: string): number {
     .reduce((sum, [, minutes, seconds]) => sum + 60 * Number(minutes) + Number(seconds!.replace(",", ".")), 0);
 }
 
-/** Previews against those of an empty program: medians of both and their ratios. */
+/**
+ * Previews against those of an empty program that is loaded in the same way, and of one as `pulumi new` makes it: medians
+ * and their ratios.
+ */
 export function previewFigures(
   title: string,
   own: readonly Times[],
   empty: readonly Times[],
+  usual: readonly Times[],
   target: number,
 ): Figure[] {
   const of = (times: readonly Times[], kind: keyof Times) => median(times.map((one) => one[kind]));
@@ -48,6 +52,8 @@ export function previewFigures(
     { what: `${title}: preview without changes`, value: of(own, "wall"), unit: "s" },
     { what: `${title}: preview of an empty program`, value: of(empty, "wall"), unit: "s" },
     { what: `${title}: ratio of the two`, value: of(own, "wall") / of(empty, "wall"), unit: "x", target },
+    { what: `${title}: preview of an empty program as pulumi new makes it`, value: of(usual, "wall"), unit: "s" },
+    { what: `${title}: ratio to that one`, value: of(own, "wall") / of(usual, "wall"), unit: "x" },
     { what: `${title}: processor time, preview without changes`, value: of(own, "processor"), unit: "s" },
     { what: `${title}: processor time, empty program`, value: of(empty, "processor"), unit: "s" },
     { what: `${title}: ratio of processor times`, value: of(own, "processor") / of(empty, "processor"), unit: "x" },

@@ -37,13 +37,15 @@ test("a command is timed with its children, and its failure is told with what it
 
 test("previews are compared by their medians", () => {
   const times = (...walls: number[]) => walls.map((wall) => ({ wall, processor: 2 * wall }));
-  const figures = previewFigures("3 nodes", times(2, 9, 3), times(2, 1, 2), 1.5);
+  const figures = previewFigures("3 nodes", times(2, 9, 3), times(2, 1, 2), times(4, 4), 1.5);
   assert.deepEqual(
     figures.map(({ value, unit, target }) => [value, unit, target]),
     [
       [3, "s", undefined],
       [2, "s", undefined],
       [1.5, "x", 1.5],
+      [4, "s", undefined],
+      [0.75, "x", undefined],
       [6, "s", undefined],
       [4, "s", undefined],
       [1.5, "x", undefined],
