@@ -2,6 +2,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import { checkAccount, identityOf, lookUpEksCluster, lookUpSubnets } from "./aws/lookups";
 import { askCluster, reasonsToKeep, refusal } from "./guard";
+import { ageOf, readAsker } from "./handover/asker";
+import { planHandover } from "./handover/plan";
+import { checkHandover, handoverInWords } from "./handover/preview";
+import { lastHandover, readReceipt } from "./handover/receipts";
+import { handoverSetting } from "./handover/setting";
 import { readKubeconfig } from "./kubernetes/access";
 import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
 import { decidePeer, readPeer } from "./peer";
@@ -30,11 +35,36 @@ export = async () => {
     ...(kubernetes.context ? { context: kubernetes.context } : {}),
   };
 
+  const ownStack = qualifiedStack(context.stack, context);
+  const seenPeer = decidePeer({ stack: settings.peer, ...peer, forget: settings.forgetPeer !== undefined });
+  const handover = planHandover({
+    settings,
+    remembered: await lastHandover(ownStack, settings, seenPeer.outputs),
+    peer: seenPeer.outputs,
+    asker: () => readAsker(__dirname, process.cwd()),
+    age: (commit) => ageOf(__dirname, commit),
+  });
+  if (pulumi.runtime.isDryRun() && handover.order && !handover.order.done) {
+    const { order } = handover;
+    const check = await checkHandover(access, namespace, { ...handoverSetting(settings), bucket: "-" }, order).catch(
+      (error: Error) => error.message,
+    );
+    const words = handoverInWords(order, handover.latest?.to ?? "both", check);
+    if (typeof check !== "string" && check.obstacles.length === 0) pulumi.log.info(words);
+    else pulumi.log.warn(words);
+  }
+  const standby = (pods: readonly string[]) => pods.slice(handover.runningReplicas);
+
   return deployRegion(settings, {
     cluster: { ...access, identifier: eks?.arn ?? kubernetes.context ?? "kubeconfig" },
     identity: identityOf(settings, eks ?? {}),
     subnets,
-    peer: decidePeer({ stack: settings.peer, ...peer, forget: settings.forgetPeer !== undefined }),
+    peer: seenPeer,
+    handover,
+    receipt: (job, name) =>
+      pulumi.runtime.isDryRun()
+        ? (pulumi.unknown as never)
+        : pulumi.all([job.id, name]).apply(([, jobName]) => readReceipt(access, namespace, jobName)),
     beforeDestroy: async (urn, buckets) => {
       const guarded = { region: settings.region, cluster: settings.cluster, stack: context.stack, buckets };
       const reasons = await reasonsToKeep(askCluster(access, namespace), guarded);
@@ -42,7 +72,9 @@ export = async () => {
     },
     placements: (after, pods) =>
       pulumi.runtime.isDryRun()
-        ? pulumi.output(glancePlacements(access, namespace, pods)).apply((seen) => seen ?? (pulumi.unknown as never))
+        ? pulumi
+            .output(glancePlacements(access, namespace, pods, { standby: standby(pods) }))
+            .apply((seen) => seen ?? (pulumi.unknown as never))
         : after.id.apply(() =>
             awaitPlacements(
               access,
@@ -50,6 +82,7 @@ export = async () => {
               pods,
               scheduling.timeout,
               (message) => void pulumi.log.info(message, after),
+              standby(pods),
             ),
           ),
   });

@@ -21,6 +21,53 @@ const nodeSchema = z.object({
   }),
 });
 
+const tailSchema = z.object({
+  log: z.number(),
+  /** Index of the newest segment, and the first LSN in it. */
+  segment: z.number(),
+  base: z.number(),
+  replication: z.string().nullish(),
+  nodeset: z.string().nullish(),
+  /** Last LSN that the partition's processors had applied. */
+  applied: z.number().nullable(),
+});
+
+/** What a handover leaves behind: operations/handover/receipt.sh writes it. */
+export const receiptSchema = z.object({
+  /** Counted from 1 over the cluster's life. */
+  number: z.number().int(),
+  from: z.enum(servingValues),
+  to: z.enum(servingValues),
+  /** Times in UTC, ISO 8601. */
+  began: z.string(),
+  ended: z.string(),
+  seconds: z.number(),
+  /** Commit, user and hash of the settings; what the one who started it by hand said. */
+  askedBy: z.record(z.string(), z.unknown()),
+  /** Region where it ran. */
+  ranIn: z.string(),
+  steps: z.array(z.object({ step: z.string(), seconds: z.number(), changes: z.number() })),
+  /** Commands that changed the cluster. */
+  changes: z.number(),
+  nodes: z.array(
+    z.object({
+      id: z.string(),
+      name: z.string(),
+      region: z.string(),
+      storage: z.string(),
+      worker: z.string(),
+      metadata: z.string(),
+    }),
+  ),
+  logsBefore: z.array(tailSchema),
+  logsAfter: z.array(tailSchema),
+  /** Whether snapshots hold all records from before it, so that nothing depends on drained nodes. */
+  saved: z.boolean(),
+});
+
+/** The receipt of one handover. */
+export type Receipt = z.infer<typeof receiptSchema>;
+
 /** The part of a region's outputs that its peer builds from. */
 export const peerOutputsSchema = z.object({
   contract: z.literal(contractVersion),
@@ -48,6 +95,10 @@ export const peerOutputsSchema = z.object({
   /** The role's ARN, once it exists in the home region. */
   role: z.object({ arn: z.string() }).optional(),
   nodes: z.array(nodeSchema),
+  /** Restate nodes that run now: fewer than `replicas` in a region that stands by. */
+  runningReplicas: z.number().int().optional(),
+  /** The last handover that this stack knows of; absent while there was none. */
+  handover: z.object({ receipt: receiptSchema }).optional(),
 });
 
 /** What this stack knows of its peer: plain data, small enough to be remembered in this stack's own state. */
@@ -64,6 +115,8 @@ export interface RegionOutputs extends PeerOutputs {
   replication?: { ruleId: string; destination: string; roleArn: string };
   /** The Job that provisioned the cluster or found it provisioned; absent in the region that does not lead. */
   provisioning?: { job: string };
+  /** How a handover is started without Pulumi: a command by the regions that shall serve. */
+  emergency: Record<string, string>;
   /** What could not be done yet, each with the stack that it waits for and the next command. */
   pending: string[];
 }

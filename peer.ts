@@ -155,11 +155,11 @@ async function readStackOutputs(stack: string): Promise<StackRead> {
 export async function readPeer(peer: string, ownStack: string): Promise<Pick<PeerQuestion, "read" | "memory">> {
   const read = await readStackOutputs(peer);
   const seen = read.state === "found" && Object.keys(read.outputs).length > 0;
-  return { read, memory: seen ? { state: "none" } : await readPeerMemory(ownStack) };
+  return { read, memory: seen ? { state: "none" } : await readMemory(ownStack, memoryName) };
 }
 
-/** Reads what this stack's own state remembers of its peer. */
-async function readPeerMemory(ownStack: string): Promise<PeerQuestion["memory"]> {
+/** Reads what a stack's own state remembers under the name of a `Stash`. */
+export async function readMemory(ownStack: string, name: string): Promise<PeerQuestion["memory"]> {
   try {
     const result = await pulumi.runtime.invoke(
       "pulumi:pulumi:readStackResourceOutputs",
@@ -167,7 +167,7 @@ async function readPeerMemory(ownStack: string): Promise<PeerQuestion["memory"]>
       { async: true },
     );
     const resources = (result?.outputs ?? {}) as Record<string, { type: string; outputs?: { input?: unknown } }>;
-    const urn = Object.keys(resources).find((one) => one.endsWith(`pulumi:index:Stash::${memoryName}`));
+    const urn = Object.keys(resources).find((one) => one.endsWith(`pulumi:index:Stash::${name}`));
     const value = urn && resources[urn]?.outputs?.input;
     return value ? { state: "found", value } : { state: "none" };
   } catch (error) {

@@ -4,6 +4,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { RunError } from "@pulumi/pulumi/errors";
 import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
+import { Handover } from "./components/handover";
 import { NodeLoadBalancers } from "./components/nodeLoadBalancers";
 import { PodIdentity } from "./components/podIdentity";
 import { Provisioning } from "./components/provisioning";
@@ -12,10 +13,12 @@ import { RestateRole } from "./components/restateRole";
 import { SnapshotBucket } from "./components/snapshotBucket";
 import { SnapshotReplication } from "./components/snapshotReplication";
 import { type GuardedRegion, guardName } from "./guard";
+import { type HandoverPlan, handoverMemoryName } from "./handover/plan";
+import { handoverSetting } from "./handover/setting";
 import type { ClusterAccess } from "./kubernetes/access";
 import type { Placement } from "./kubernetes/placement";
 import type { SubnetMap } from "./kubernetes/subnets";
-import { contractVersion, type PeerOutputs, type RegionOutputs } from "./outputs";
+import { contractVersion, type PeerOutputs, type Receipt, type RegionOutputs } from "./outputs";
 import { disagreements, memoryName, type Peer } from "./peer";
 import { chartValues } from "./restate/values";
 import type { Settings } from "./settings";
@@ -31,6 +34,10 @@ export interface Surroundings {
   identity: PeerOutputs["identity"];
   subnets: SubnetMap;
   peer: Peer;
+  /** What follows from `serving`. */
+  handover: HandoverPlan;
+  /** The receipt that the Job of a handover left; not known in a preview. */
+  receipt: (job: pulumi.CustomResource, name: pulumi.Output<string>) => pulumi.Input<Receipt>;
   /** Rejects while the cluster needs this region; asked with the URN of the guard before anything is destroyed. */
   beforeDestroy: (urn: string, buckets: GuardedRegion["buckets"]) => Promise<void>;
   /** Zones of this region's pods: as they are now in a preview (undefined if unknown), awaited in an update. */
@@ -80,7 +87,8 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
   const lead = leadRegion(settings);
   const nodes = regionNodes(settings, region);
   const tags = { "restate:cluster": cluster, "restate:region": region, ...settings.tags };
-  const pending = [...around.peer.pending];
+  const { order, latest, runningReplicas } = around.handover;
+  const pending = [...around.peer.pending, ...around.handover.pending];
   if (peer && around.peer.state === "seen") pending.push(...disagreements(settings, peer, settings.peer));
 
   // Remembered before anything is built from it, so that losing sight of the peer removes nothing.
@@ -164,6 +172,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
           serviceAccountAnnotations: settings.identity.mode === "oidc" ? { "eks.amazonaws.com/role-arn": roleArn } : {},
           podAnnotations: settings.identity.mode === "kiam" ? { "iam.amazonaws.com/role": roleArn } : {},
           ...settings.scheduling,
+          runningReplicas,
           snapshots: { ...settings.snapshots, bucket: name },
         }),
       ),
@@ -206,8 +215,29 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
       )
     : undefined;
 
+  const handover = new Handover(
+    "handover",
+    {
+      namespace,
+      image: nodeImage(settings),
+      imagePullPolicy: settings.image.pullPolicy,
+      serviceAccount,
+      setting: { ...handoverSetting(settings), bucket: bucket.name },
+      ...(order ? { order } : {}),
+      emergencies: [region, "both"],
+      stack: pulumi.getStack(),
+    },
+    { ...inCluster, dependsOn: [loadBalancers, ...(provisioning ? [provisioning] : []), ...memory] },
+  );
+  // The receipt of a handover that is done is known; that of one which begins is read when it has ended.
+  const receipt = handover.job && !order?.done ? around.receipt(handover.job, handover.job.metadata.name) : latest;
+  const receiptMemory = receipt ? [new pulumi.Stash(handoverMemoryName, { input: receipt })] : [];
+
   // Depends on everything, so that nothing is deleted before the guard agrees.
-  const all = [bucket, role, replication, provider, podIdentity, release, loadBalancers, provisioning, ...memory];
+  const all = [
+    ...[bucket, role, replication, provider, podIdentity, release, loadBalancers, provisioning, handover],
+    ...[...memory, ...receiptMemory],
+  ];
   const buckets = {
     own: { name: bucket.name, awsRegion },
     ...(peer ? { peer: { name: peer.bucket.name, awsRegion: peer.awsRegion } } : {}),
@@ -255,6 +285,9 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
         }
       : {}),
     ...(provisioning ? { provisioning: { job: provisioning.job } } : {}),
+    runningReplicas,
+    ...(receipt ? { handover: { receipt } } : {}),
+    emergency: handover.emergency,
     pending,
   } satisfies { [K in keyof RegionOutputs]: AsInput<RegionOutputs[K]> };
 }

@@ -83,7 +83,8 @@ export const fields = {
     schema: oneOf(servingValues).default("both"),
     about: {
       scope: "project",
-      description: "Regions that should take work: both, region1 or region2. It decides which region leads.",
+      description:
+        "Regions that should take work: both, region1 or region2. A change hands the cluster over; the region that serves alone leads, or home if both do.",
       example: "both",
     },
   },
@@ -101,6 +102,15 @@ export const fields = {
       scope: "project",
       description: "Restate nodes in each region, 1 to 9. With 1 or 2 the loss of a node stops writes.",
       example: 3,
+    },
+  },
+  standbyReplicas: {
+    schema: whole(0, 9, "Restate nodes").optional(),
+    about: {
+      scope: "project",
+      description:
+        "Restate nodes that a drained region keeps running, from 0 to replicas. Default: all. They run again before the region is restored.",
+      example: 1,
     },
   },
   domain: {
@@ -437,6 +447,18 @@ export const fields = {
       example: 900,
     },
   },
+  handover: {
+    schema: group({
+      timeout: whole(60, 7200, "seconds").default(900),
+      maxUnsavedRecords: whole(1, 1_000_000_000, "records").optional(),
+    }).prefault({}),
+    about: {
+      scope: "stack",
+      description:
+        "Handing the cluster over: timeout in seconds of a whole run; maxUnsavedRecords that a partition may have since its last snapshot when one begins (default: three times snapshots.intervalRecords).",
+      example: { timeout: 900 },
+    },
+  },
   tags: {
     schema: strings().default({}),
     about: {
@@ -632,6 +654,9 @@ function deriveAndCheck(
   checkChart(values, derived, fault);
   checkMemory(values, fault);
   checkVersion(values, fault);
+  if (values.replicas && (values.standbyReplicas ?? 0) > values.replicas) {
+    fault("standbyReplicas", [], `${values.standbyReplicas} is more than replicas, ${values.replicas}`);
+  }
 
   const budget = values.scheduling?.podDisruptionBudget;
   if (budget && (budget.maxUnavailable === undefined) === (budget.minAvailable === undefined)) {

@@ -6,7 +6,7 @@ export type RegionName = (typeof regionNames)[number];
 
 /** Which regions should take work: both, or one alone while the other is drained. */
 export const servingValues = ["both", ...regionNames] as const;
-type Serving = (typeof servingValues)[number];
+export type Serving = (typeof servingValues)[number];
 
 /** The port on which Restate nodes talk to each other. It carries unauthenticated cluster control. */
 export const nodePort = 5122;
@@ -82,6 +82,12 @@ export function clusterNodes(shape: Pick<ClusterShape, "replicas" | "domain">): 
 export function provisionedReplication(replicas: number): Replication {
   const copies = Math.min(3, 2 * replicas);
   return { log: `{node: ${copies}, region: 2}`, partition: "{region: 2}" };
+}
+
+/** Replication while one region serves alone: on two nodes, so that the loss of one loses nothing; on the only one if there is one. */
+export function soloReplication(replicas: number): Replication {
+  const copies = `{node: ${Math.min(2, replicas)}}`;
+  return { log: copies, partition: copies };
 }
 
 /** Metadata members that must answer for the metadata store to take writes: a majority of both regions' nodes. */

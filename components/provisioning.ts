@@ -1,5 +1,4 @@
 /** Provisions the Restate cluster: a Job in the lead region that waits for every node of both regions. */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Job } from "@pulumi/kubernetes/batch/v1";
@@ -7,9 +6,7 @@ import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { appliedByStack } from "../kubernetes/applied";
 import { type NodeIdentity, provisionedReplication } from "../topology";
-
-/** Seconds beyond the script's own deadline in which its pod may start and end. */
-const podGrace = 120;
+import { clusterJobSpec, fingerprint, podGrace } from "./clusterJob";
 
 export interface ProvisioningArgs {
   namespace: string;
@@ -24,11 +21,6 @@ export interface ProvisioningArgs {
   partitions: number;
   /** Seconds that the script waits for nodes and cluster, in all. */
   timeout: number;
-}
-
-/** What identifies a run: a change of any of it makes a new Job. */
-function fingerprint(parts: unknown): string {
-  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 10);
 }
 
 /**
@@ -72,46 +64,16 @@ export class Provisioning extends pulumi.ComponentResource {
           labels,
           annotations: { ...appliedByStack, "pulumi.com/replaceUnready": "true" },
         },
-        spec: {
-          backoffLimit: 0,
-          activeDeadlineSeconds: args.timeout + podGrace,
-          // A pod that was evicted did not fail.
-          podFailurePolicy: {
-            rules: [{ action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] }],
-          },
-          template: {
-            metadata: { labels },
-            spec: {
-              restartPolicy: "Never",
-              automountServiceAccountToken: false,
-              enableServiceLinks: false,
-              securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: "RuntimeDefault" } },
-              containers: [
-                {
-                  name: "provision",
-                  image: args.image,
-                  imagePullPolicy: args.imagePullPolicy,
-                  command: ["bash", "/operations/provision.sh"],
-                  env: Object.entries(env).map(([key, value]) => ({ name: key, value })),
-                  resources: { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "256Mi" } },
-                  securityContext: {
-                    allowPrivilegeEscalation: false,
-                    readOnlyRootFilesystem: true,
-                    capabilities: { drop: ["ALL"] },
-                  },
-                  volumeMounts: [
-                    { name: "operations", mountPath: "/operations", readOnly: true },
-                    { name: "tmp", mountPath: "/tmp" },
-                  ],
-                },
-              ],
-              volumes: [
-                { name: "operations", configMap: { name: scripts.metadata.name } },
-                { name: "tmp", emptyDir: {} },
-              ],
-            },
-          },
-        },
+        spec: clusterJobSpec({
+          name: "provision",
+          image: args.image,
+          imagePullPolicy: args.imagePullPolicy,
+          command: ["bash", "/operations/provision.sh"],
+          env,
+          scripts: scripts.metadata.name,
+          labels,
+          timeout: args.timeout,
+        }),
       },
       { parent: this, customTimeouts: { create: `${args.timeout + podGrace}s` } },
     );

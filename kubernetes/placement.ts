@@ -58,23 +58,29 @@ export interface Findings {
 /**
  * Zones of the named pods. Pure. A pod that is being deleted counts as not scheduled: its successor may go elsewhere
  * unless its volume pins it.
+ *
+ * @param standby those of them that need not run: they are where their volumes are
  */
-export function findPlacements(expected: readonly string[], seen: Sighting): Findings {
+export function findPlacements(expected: readonly string[], seen: Sighting, standby: readonly string[] = []): Findings {
   const placements: Placement[] = [];
   const missing: string[] = [];
   const unscheduled: string[] = [];
   for (const name of expected) {
     const pod = seen.pods.find((p) => p.metadata?.name === name);
+    const zonesOf = (claims: readonly string[]) =>
+      claims.flatMap((claimName) => {
+        const claim = seen.claims.find((c) => c.metadata?.name === claimName);
+        const volume = seen.volumes.find((v) => v.metadata?.name === claim?.spec?.volumeName);
+        return (volume && volumeZone(volume)) ?? [];
+      });
     if (!pod) {
-      missing.push(`pod ${name} does not exist`);
+      // The chart's name for the volume of a pod.
+      const [zone] = standby.includes(name) ? zonesOf([`storage-${name}`]) : [];
+      if (zone === undefined) missing.push(`pod ${name} does not exist`);
+      else placements.push({ pod: name, zone, source: "volume" });
       continue;
     }
-    const claims = (pod.spec?.volumes ?? []).flatMap((v) => v.persistentVolumeClaim?.claimName ?? []);
-    const zones = claims.flatMap((claimName) => {
-      const claim = seen.claims.find((c) => c.metadata?.name === claimName);
-      const volume = seen.volumes.find((v) => v.metadata?.name === claim?.spec?.volumeName);
-      return (volume && volumeZone(volume)) ?? [];
-    });
+    const zones = zonesOf((pod.spec?.volumes ?? []).flatMap((v) => v.persistentVolumeClaim?.claimName ?? []));
     const node = seen.nodes.find((n) => n.metadata?.name === pod.spec?.nodeName);
     const nodeZone = node?.metadata?.labels?.[zoneLabel];
     const condition = pod.status?.conditions?.find((c) => c.type === "PodScheduled");
@@ -156,10 +162,10 @@ export async function glancePlacements(
   access: ClusterAccess,
   namespace: string,
   expected: readonly string[],
-  patienceMs = previewPatience,
+  { standby = [], patienceMs = previewPatience }: { standby?: readonly string[]; patienceMs?: number } = {},
 ): Promise<Placement[] | undefined> {
   try {
-    const { placements, missing } = findPlacements(expected, await look(access, namespace, patienceMs));
+    const { placements, missing } = findPlacements(expected, await look(access, namespace, patienceMs), standby);
     return missing.length === 0 ? placements : undefined;
   } catch {
     return undefined;
@@ -184,6 +190,7 @@ const pollInterval = 500;
  *
  * @param timeout seconds
  * @param progress told what is still missing whenever that changes
+ * @param standby those of the pods that need not run
  */
 export async function awaitPlacements(
   access: ClusterAccess,
@@ -191,6 +198,7 @@ export async function awaitPlacements(
   expected: readonly string[],
   timeout: number,
   progress: (message: string) => void,
+  standby: readonly string[] = [],
 ): Promise<Placement[]> {
   const begun = Date.now();
   const deadline = begun + timeout * 1000;
@@ -199,7 +207,7 @@ export async function awaitPlacements(
     let missing: string[];
     try {
       const patienceMs = Math.min(updatePatience, Math.max(1000, deadline - Date.now()));
-      const found = findPlacements(expected, await look(access, namespace, patienceMs));
+      const found = findPlacements(expected, await look(access, namespace, patienceMs), standby);
       const patient = Date.now() < Math.min(begun + pinnedPatience * 1000, deadline);
       if (found.missing.length === 0 && (found.unscheduled.length === 0 || !patient)) {
         for (const one of found.unscheduled) progress(`${one}; its load balancer goes to the zone of its volume`);

@@ -10,7 +10,8 @@ export interface Bucket {
 }
 
 /** The script that gathers the state of a region's snapshots: what `snapshotCommand` reads from standard input. */
-export const snapshotScript = () => readFileSync(resolve(__dirname, "../operations/snapshots.sh"), "utf8");
+export const snapshotScript = () =>
+  ["aws.sh", "snapshots.sh"].map((name) => readFileSync(resolve(__dirname, "../operations", name), "utf8")).join("");
 
 /** The command that looks at a region's bucket and, where there is one, at the peer's. */
 export const snapshotCommand = (own: Bucket, peer?: Bucket): string[] => [

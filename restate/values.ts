@@ -7,7 +7,10 @@ import { knownVersionsText, versionTraits } from "./versions";
 export interface ValuesInput {
   region: RegionName;
   cluster: string;
+  /** Nodes of each region. */
   replicas: number;
+  /** Nodes of this region that run now; default: all. */
+  runningReplicas?: number;
   domain: string;
   restateVersion: string;
   image: { repository: string; tag?: string; digest?: string; pullPolicy: string };
@@ -51,6 +54,7 @@ export function nodeEnvironment(input: ValuesInput): EnvVar[] {
     ["RESTATE_LOCATION", input.region],
     ["RESTATE_ADVERTISED_ADDRESS", `http://$(POD_NAME).${regionDomain(input.region, input.domain)}:${nodePort}`],
     ["RESTATE_METADATA_CLIENT__ADDRESSES", JSON.stringify(addresses)],
+    ...(traits.gossipSettings ? gossip(input.replicas) : []),
     ["RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE", input.rocksdbMemory ?? rocksdbMemory(input.resources.limits.memory)],
     ["RESTATE_WORKER__SNAPSHOTS__DESTINATION", `s3://${input.snapshots.bucket}/${snapshotPrefix}`],
     ["RESTATE_WORKER__SNAPSHOTS__SNAPSHOT_INTERVAL_NUM_RECORDS", String(input.snapshots.intervalRecords)],
@@ -70,6 +74,16 @@ export function nodeEnvironment(input: ValuesInput): EnvVar[] {
   return env.flatMap(([name, value]) => (value === undefined ? [] : [{ name, value }]));
 }
 
+/**
+ * Who leads a partition is told from node to node, with every tenth message and to two nodes at a time by default: a node
+ * then sends calls to where the leader was for up to three seconds. With every message, and to all nodes, it is a tenth
+ * of a second (docs/decisions.md has the figures).
+ */
+const gossip = (replicas: number): [string, string][] => [
+  ["RESTATE_GOSSIP_EXTRAS_EXCHANGE_FREQUENCY", "1"],
+  ["RESTATE_GOSSIP_NUM_PEERS", String(2 * replicas - 1)],
+];
+
 /** Variables that the chart or this module sets: the settings refuse them as extra environment. */
 export const managedVariables: ReadonlySet<string> = new Set([
   "POD_NAME",
@@ -83,6 +97,8 @@ export const managedVariables: ReadonlySet<string> = new Set([
   "RESTATE_LOCATION",
   "RESTATE_ADVERTISED_ADDRESS",
   "RESTATE_METADATA_CLIENT__ADDRESSES",
+  "RESTATE_GOSSIP_EXTRAS_EXCHANGE_FREQUENCY",
+  "RESTATE_GOSSIP_NUM_PEERS",
   "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE",
   "RESTATE_WORKER__SNAPSHOTS__DESTINATION",
   "RESTATE_WORKER__SNAPSHOTS__SNAPSHOT_INTERVAL_NUM_RECORDS",
@@ -100,7 +116,7 @@ export function chartValues(input: ValuesInput): Record<string, unknown> {
   const { repository, digest, pullPolicy } = input.image;
   const tag = input.image.tag ?? input.restateVersion;
   return {
-    replicaCount: input.replicas,
+    replicaCount: input.runningReplicas ?? input.replicas,
     nameOverride: "restate",
     ...(traits.chartImageTag ? {} : { version: tag }),
     image: traits.chartImageTag

@@ -8,6 +8,8 @@ export interface VersionTraits {
   snapshotInterval: boolean;
   /** Since 1.7: Restate keeps a number of snapshots and deletes older ones itself (needs `s3:DeleteObject`). */
   snapshotRetention: boolean;
+  /** Since 1.6, as far as it was tried: how often and to how many nodes gossip tells who leads. */
+  gossipSettings: boolean;
   /** Since chart 1.6: pod labels can be set. */
   chartPodLabels: boolean;
   /** Since chart 1.6.2: `image.tag` and `image.digest`; older charts read `version` only. */
@@ -51,6 +53,7 @@ export function versionTraits(version: string): VersionTraits | undefined {
     partitionDrivenTrimmingSwitch: minor <= 5,
     snapshotInterval: minor >= 6,
     snapshotRetention: minor >= 7,
+    gossipSettings: minor >= 6,
     chartPodLabels: minor >= 6,
     chartImageTag: minor > 6 || (minor === 6 && patch >= 2),
     chartNodeSelector: minor >= 5,

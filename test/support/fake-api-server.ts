@@ -86,6 +86,8 @@ export function runningCluster(awsRegion: string, replicas: number): FakeCluster
 /** An API server that a test can change, stop and start again on the same port. */
 export class FakeApiServer {
   cluster: FakeCluster = { pods: [], claims: [], volumes: [], nodes: [] };
+  /** What the pod of each Job printed last, by the beginning of the Job's name. */
+  jobs: Record<string, unknown> = {};
   /** Takes requests and never answers them. */
   silent = false;
   readonly requests: string[] = [];
@@ -143,8 +145,14 @@ export class FakeApiServer {
       if (found) reply(200, { apiVersion: "v1", kind, ...found });
       else reply(404, { kind: "Status", apiVersion: "v1", code: 404, message: `${kind} ${name} not found` });
     };
-    const [, , , kind, name, inside] = url.pathname.split("/");
-    if (kind === "namespaces" && inside === "pods" && url.searchParams.get("labelSelector") === "app=restate") {
+    const [, , , kind, name, inside, podName] = url.pathname.split("/");
+    const job = url.searchParams.get("labelSelector")?.match(/^job-name=(.+)$/)?.[1] ?? podName?.replace(/-pod$/, "");
+    const printed = job && Object.keys(this.jobs).find((beginning) => job.startsWith(beginning));
+    if (kind === "namespaces" && inside === "pods" && podName) {
+      reply(200, this.jobs[printed as string]);
+    } else if (kind === "namespaces" && inside === "pods" && job) {
+      list("Pod", printed ? [{ metadata: { name: `${job}-pod` }, status: { phase: "Succeeded" } }] : []);
+    } else if (kind === "namespaces" && inside === "pods" && url.searchParams.get("labelSelector") === "app=restate") {
       list("Pod", this.cluster.pods);
     } else if (kind === "namespaces" && inside === "persistentvolumeclaims") {
       list("PersistentVolumeClaim", this.cluster.claims);

@@ -79,6 +79,7 @@ const knownTypes: Record<string, (inputs: Record<string, unknown>) => Record<str
     },
   }),
   "kubernetes:core/v1:ConfigMap": () => ({}),
+  "kubernetes:batch/v1:CronJob": () => ({}),
   "kubernetes:batch/v1:Job": () => ({}),
 };
 

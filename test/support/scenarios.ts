@@ -3,12 +3,14 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { generate } from "selfsigned";
+import { handoverMemoryName } from "../../handover/plan";
 import program from "../../index";
 import { memoryName } from "../../peer";
 import { type RegionName, regionNames } from "../../topology";
 import { asConfigured } from "./configuration";
 import { FakeApiServer, type FakeCluster, runningCluster } from "./fake-api-server";
 import { type Calls, type Recording, record } from "./mocks";
+import { receiptOf } from "./receipts";
 
 const accountId = "123456789012";
 const awsRegions: Record<RegionName, string> = { region1: "us-east-1", region2: "us-west-2" };
@@ -117,8 +119,13 @@ export function engineError(details: string): Error {
 export class World {
   /** What stacks export, by their names; a test may take some away. */
   readonly exported = new Map<string, Record<string, unknown>>();
-  /** What the state of each stack remembers. */
-  readonly remembered = new Map<string, unknown>();
+  /** What the state of each stack remembers, by the names of its `Stash` resources. */
+  readonly remembered = new Map<string, Record<string, unknown>>();
+  /** What the Jobs of handovers printed, by the beginning of their names. */
+  jobs: Record<string, unknown> = {
+    "restate-handover-1-region1": receiptOf(1, "both", "region1"),
+    "restate-handover-1-region2": receiptOf(1, "both", "region2"),
+  };
   /** Account that the credentials belong to. */
   account = accountId;
   /** Pods of the cluster; by default as many as the settings have replicas. */
@@ -172,6 +179,7 @@ export class World {
     const replicas = (settings.replicas as number | undefined) ?? 3;
     const cluster = this.cluster ?? runningCluster(awsRegions[region], replicas);
     this.plain.cluster = this.secure.cluster = cluster;
+    this.plain.jobs = this.secure.jobs = this.jobs;
     const { kubernetes } = settings as { kubernetes?: { eksCluster?: string; kubeconfig?: string } };
     const byContents = kubernetes && !kubernetes.eksCluster && !kubernetes.kubeconfig;
     const own = asConfigured({
@@ -199,9 +207,10 @@ export class World {
   arrive(region: RegionName, recording: Recording): void {
     const stack = `organization/restate/${region}`;
     this.exported.set(stack, recording.outputs);
-    const memory = recording.resources.find((one) => one.type === "pulumi:index:Stash" && one.name === memoryName);
-    if (memory) this.remembered.set(stack, memory.inputs.input);
-    else this.remembered.delete(stack);
+    const memories = recording.resources.filter(
+      ({ type, name }) => type === "pulumi:index:Stash" && [memoryName, handoverMemoryName].includes(name),
+    );
+    this.remembered.set(stack, Object.fromEntries(memories.map(({ name, inputs }) => [name, inputs.input])));
   }
 
   /** Brings a scenario's regions up and returns the last run of each. */
@@ -239,11 +248,15 @@ export class World {
         return { name, outputs };
       },
       "pulumi:pulumi:readStackResourceOutputs": ({ stackName }) => {
-        const input = this.remembered.get(stackName as string);
-        const urn = `urn:pulumi:${region}::restate::pulumi:index:Stash::peer`;
+        const memories = Object.entries(this.remembered.get(stackName as string) ?? {});
         return {
           name: stackName,
-          outputs: input ? { [urn]: { type: "pulumi:index:Stash", outputs: { input, output: input } } } : {},
+          outputs: Object.fromEntries(
+            memories.map(([name, input]) => [
+              `urn:pulumi:${region}::restate::pulumi:index:Stash::${name}`,
+              { type: "pulumi:index:Stash", outputs: { input, output: input } },
+            ]),
+          ),
         };
       },
     };

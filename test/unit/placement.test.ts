@@ -319,7 +319,7 @@ describe("asking a cluster", () => {
   test("a preview does not wait for a cluster that takes its time", async () => {
     server.silent = true;
     const start = Date.now();
-    assert.equal(await glancePlacements(access(), "ns", names, 200), undefined);
+    assert.equal(await glancePlacements(access(), "ns", names, { patienceMs: 200 }), undefined);
     assert.ok(Date.now() - start < 2000);
   });
 

@@ -13,7 +13,8 @@ import { delimiter, join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { checkSignature } from "../../sandbox/aws/signature";
 
-const script = readFileSync(join(__dirname, "..", "..", "operations", "snapshots.sh"), "utf8");
+const operations = join(__dirname, "..", "..", "operations");
+const script = ["aws.sh", "snapshots.sh"].map((name) => readFileSync(join(operations, name), "utf8")).join("");
 
 /** An object: seconds since it was written, and its replication status. */
 interface Stored {

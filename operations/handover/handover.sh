@@ -1,0 +1,301 @@
+#!/usr/bin/env bash
+# Brings the cluster to the regions that are to serve it: drains a region, or restores it. It reads the cluster, does the
+# least that is missing, and proves each step by a gate: an SQL file named after what it proves, whose rows are what is
+# missing. Killed at any moment and started again, it goes on; on a cluster that is there already it changes nothing.
+#
+#   handover.sh run      does it; the last line it prints is the receipt of the last handover, as JSON
+#   handover.sh check    changes nothing; prints one JSON document: {"serving", "number", "target", "outstanding", "obstacles"}
+#
+# Environment:
+#   CLUSTER         Restate's cluster name
+#   NODES           JSON list of {"name", "region", "address"}: every node of both regions
+#   TARGET          both, region1 or region2
+#   AFTER           number of the handover that this one follows, as far as the one who asks knows; empty: whatever it is
+#   LOG_BOTH, PARTITION_BOTH, LOG_ONE, PARTITION_ONE    replication with both regions serving, and with one
+#   ASKED           JSON: who asked
+#   TIMEOUT         seconds that a run may take, in all
+#   MAX_UNSAVED     records that a partition may have since its last snapshot
+#   BUCKET, BUCKET_REGION    where the receipt goes
+#   NEXT            the command to type to start this again
+# Uses what the Restate image has: bash, coreutils, curl (7.86 or newer), jq, restatectl.
+set -euo pipefail
+: "${CLUSTER:?}" "${NODES:?}" "${TARGET:?}" "${LOG_BOTH:?}" "${PARTITION_BOTH:?}" "${LOG_ONE:?}" "${PARTITION_ONE:?}"
+: "${ASKED:?}" "${TIMEOUT:?}" "${MAX_UNSAVED:?}" "${BUCKET:?}" "${BUCKET_REGION:?}" "${NEXT:?}"
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+: >"$work/restatectl.log"
+# shellcheck source=cluster.sh
+. "$here/cluster.sh"
+# shellcheck source=record.sh
+. "$here/record.sh"
+# shellcheck source=drain.sh
+. "$here/drain.sh"
+# shellcheck source=restore.sh
+. "$here/restore.sh"
+# shellcheck source=../aws.sh
+. "$here/aws.sh"
+# shellcheck source=receipt.sh
+. "$here/receipt.sh"
+
+mode=${1:-run}
+frozen=false
+finish() {
+  local code=$?
+  # What was frozen must be able to heal itself again, however this ends.
+  if $frozen; then release 2>/dev/null || true; fi
+  drop_lock 2>/dev/null || true
+  if [ "$code" -ne 0 ] && [ "$mode" = run ] && [ -s "$work/restatectl.log" ]; then
+    echo "       restatectl said last:"
+    grep -v '^ *$' "$work/restatectl.log" | tail -n 6 | sed 's/^/         /'
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+# step WHAT: begins a step; the last one's seconds are noted for the receipt.
+steps="[]" step_name="" step_began=$EPOCHREALTIME step_changes=0
+step() {
+  steps=$(jq -c --arg name "$step_name" --arg began "$step_began" --arg ended "$EPOCHREALTIME" --argjson changes $((changes - step_changes)) \
+    'if $name == "" then . else . + [{step: $name, seconds: ((($ended | tonumber) - ($began | tonumber)) * 1000 | round / 1000), changes: $changes}] end' <<<"$steps")
+  step_name=$1 step_began=$EPOCHREALTIME step_changes=$changes
+  [ -z "$1" ] || { say "$1"; keep_lock "$1"; }
+}
+
+# copies REPLICATION: on how many nodes.
+copies() { sed -n 's/.*node: \([0-9]*\).*/\1/p' <<<"$1"; }
+
+# missing_configuration LOG PARTITION: how the cluster's configuration differs, in words.
+missing_configuration() {
+  ctl config get >"$work/config" 2>/dev/null || { echo "the cluster's configuration cannot be read"; return; }
+  local log partition
+  log=$(configured log) partition=$(configured partition)
+  [ "$log" = "$1" ] || echo "the cluster is configured to replicate logs ${log:-not at all}, not $1"
+  [ "$partition" = "$2" ] || echo "the cluster is configured to replicate partitions ${partition:-not at all}, not $2"
+}
+
+# among IDS FILTER: those of the ids, separated by commas, whose nodes the jq filter selects, as they are now.
+among() {
+  local rows
+  rows=$(query "select plain_node_id as id, state, storage_state, worker_state from nodes") || return 0
+  jq -r --arg ids "$1" "select((.id | IN(\$ids | split(\",\")[])) and ($2)) | .id" <<<"$rows" | sort -V | paste -sd,
+}
+
+# behind REGION: processors there that have not applied what there was when this was first asked in this run's step.
+asked_for="" asked=""
+behind() {
+  if [ "$asked_for" != "$1/$step_name" ]; then
+    asked=$(query "select partition_id as id, max(applied_log_lsn) as lsn from partition_state group by partition_id" |
+      jq -sr 'map("(\(.id), \(.lsn // 0))") | join(", ")') || asked=""
+    asked_for=$1/$step_name
+  fi
+  if [ -z "$asked" ]; then
+    echo "how far the partitions are cannot be read"
+    asked_for=""
+    return
+  fi
+  missing replicas-have-applied region="$1" asked="$asked"
+}
+
+# unsaved: partitions with more records since their last snapshot than are allowed.
+unsaved() {
+  jq -r --argjson most "$MAX_UNSAVED" '((.applied // 0) - (.archived // 0)) as $records | select($records > $most)
+    | "partition \(.partition): \($records) records since its last snapshot, and \($most) are allowed"' "$work/progress"
+}
+
+# pins_to REGION [half]: for each partition that is led elsewhere (with half: for so many that the region leads half of
+# all), the command that asks for its processor in the region as leader.
+pins_to() {
+  jq -nr --arg region "$1" --arg half "${2:-}" --slurpfile nodes "$work/nodes" --slurpfile partitions "$work/partitions" --slurpfile replicas "$work/replicas" '
+    [$nodes[] | select(.location == $region) | .id] as $there
+    | [$partitions[] | select(.leader | IN($there[]) | not)] as $elsewhere
+    | (if $half == "" then ($elsewhere | length) else (($partitions | length) / 2 | floor) - (($partitions | length) - ($elsewhere | length)) end) as $wanted
+    # Those whose order of processors has the leader to be last come first.
+    | ($elsewhere | if $half == "" then . else sort_by([.id % 2, .id]) end)[:([$wanted, 0] | max)]
+    | map(.id as $id | {id: $id, node: first($replicas[] | select(.partition == $id and .membership == "current" and (.node | IN($there[]))) | .node)})
+    | group_by(.node)[]
+    | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
+}
+
+# freeze: the cluster moves no partition by itself until release.
+freeze() {
+  frozen=true
+  change partitions placement freeze --reason handover "$partition_range"
+}
+release() {
+  frozen=false
+  change partitions placement unfreeze "$partition_range"
+  change partitions leadership unpin "$partition_range"
+}
+
+# renew_logs GATE [NAME=VALUE…]: seals the newest segment of each log for which the gate does not hold, until it holds for
+# all. The partition's leader begins the next segment as the configuration and the nodes' states say.
+renew_logs() {
+  local lines
+  for _ in 1 2 3; do
+    lines=$(missing "$@" | sed -n 's/^log \([0-9]*\) \(is replicated\|takes records\).*/logs seal --log-id \1/p')
+    [ -n "$lines" ] || break
+    change_all "$lines"
+    local patience=$((SECONDS + 5))
+    while [ -n "$(missing "$@")" ] && [ "$SECONDS" -lt "$patience" ]; do sleep 0.1; done
+  done
+  wait_until "the logs' new segments are as they should be" missing "$@"
+}
+
+# unexpected: how the cluster's nodes differ from those that the stack knows.
+unexpected() {
+  jq -nr --argjson expected "$NODES" --slurpfile nodes "$work/nodes" '
+    ($expected[] | . as $one | [$nodes[] | select(.name == $one.name)] as $found
+      | if ($found | length) == 0 then "\(.name) has not joined the cluster"
+        elif ($found | length) > 1 then "\(.name) is there \($found | length) times"
+        elif $found[0].location != .region then "\(.name) is in \($found[0].location), not in \(.region)"
+        else empty end),
+    ($nodes[] | select(.location | IN($expected[].region) | not) | "\(.name) is in \(.location), a region that nobody expects"),
+    ($nodes[] | select(.location | IN($expected[].region)) | select(.name | IN($expected[].name) | not) | "\(.name) is not known to the stack")'
+}
+
+# Which region is drained or comes back, $from, and which carries the cluster, $to.
+resolve() {
+  mapfile -t regions < <(jq -r 'map(.region) | unique[]' <<<"$NODES")
+  [ ${#regions[@]} -eq 2 ] || fail "the nodes are in ${#regions[@]} regions (${regions[*]}), and a handover needs two" "Next: $NEXT"
+  case $TARGET in
+    "${regions[0]}") to=${regions[0]} from=${regions[1]} ;;
+    "${regions[1]}") to=${regions[1]} from=${regions[0]} ;;
+    both) to="" ;;
+    *) fail "there is no region $TARGET: there are ${regions[*]}" "Set restate:serving to both, ${regions[0]} or ${regions[1]} in Pulumi.yaml." ;;
+  esac
+  mapfile -t names < <(jq -r '.[].name' <<<"$NODES")
+  mapfile -t all_addresses < <(jq -r '.[].address' <<<"$NODES")
+  mapfile -t addresses < <(jq -r --arg to "${to:-${REGION:-}}" 'sort_by(.region != $to)[].address' <<<"$NODES")
+  copies_one=$(copies "$LOG_ONE") partition_copies_one=$(copies "$PARTITION_ONE")
+  can_place=false
+  if restatectl partitions placement set --help >/dev/null 2>&1; then can_place=true; fi
+}
+
+look() {
+  local i
+  for i in 1 2 3 4 5; do
+    if find_address && observe && read_record; then break; fi
+    [ "$i" -lt 5 ] || fail "the cluster does not answer: none of ${addresses[*]}" \
+      "Nothing was changed. Look at the pods (kubectl get pods) and their load balancers (kubectl get services). Next: $NEXT"
+    sleep 1
+  done
+  partition_range=$(jq -s '"\(map(.id) | min)-\(map(.id) | max)"' -r "$work/partitions")
+  if [ -z "$to" ]; then
+    # The one that is not whole comes back; if both are, or neither, the order does not matter.
+    from=$(jq -rs --arg first "${regions[1]}" 'map(select(.storage_state != "read-write" or .worker_state != "active" or .metadata != "member"))
+      | (map(.location) | unique) as $all | if ($all | length) == 1 then $all[0] else $first end' "$work/nodes")
+    to=${regions[0]}
+    [ "$from" != "$to" ] || to=${regions[1]}
+  fi
+  number=$(jq .number <<<"$record") serving=$(jq -r .serving <<<"$record")
+  # A run to the same regions that was killed has left its lock, or a cluster between the two.
+  resumed=$(jq --arg to "$TARGET" '.lock != null and .lock.to == $to' <<<"$record")
+}
+
+outstanding() { if [ "$TARGET" = both ]; then outstanding_restore; else outstanding_drain; fi; }
+obstacles() {
+  unexpected
+  if [ "$TARGET" = both ]; then obstacles_to_restore; else obstacles_to_drain; fi
+}
+
+# What keeps this run from being the next handover, in words: someone else was there since the stack looked last.
+stale() {
+  [ -n "${AFTER:-}" ] && [ "$number" -gt "$AFTER" ] && [ "$serving" != "$TARGET" ] || return 0
+  jq -r --argjson after "$AFTER" '"handover \(.number) to \(.serving) came after handover \($after), the last that this stack knew"' <<<"$record"
+}
+
+check() {
+  local open against
+  open=$(outstanding) against=""
+  [ -z "$open" ] || against=$(stale; obstacles_settled)
+  jq -nc --argjson record "$record" --arg target "$TARGET" --arg open "$open" --arg against "$against" \
+    'def lines: split("\n") | map(select(. != ""));
+     {serving: $record.serving, number: $record.number, target: $target, outstanding: ($open | lines), obstacles: ($against | lines)}'
+}
+
+# obstacles_settled: those that are still there after a moment: a processor is always a little behind one that writes.
+obstacles_settled() {
+  local lines until=$((SECONDS + 8))
+  while :; do
+    lines=$(obstacles)
+    [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
+    sleep 0.5
+    observe || true
+  done
+  [ -z "$lines" ] || printf '%s\n' "$lines"
+}
+
+run() {
+  local open against order began
+  began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+  against=$(stale)
+  [ -z "$against" ] || fail "$against" "Nothing was changed. If $TARGET is still wanted, run pulumi up again: it has seen that handover by then." \
+    "If not, set restate:serving to $serving in Pulumi.yaml. Next: npm run history"
+  open=$(outstanding)
+  if [ -z "$open" ] && [ "$serving" = "$TARGET" ]; then
+    say "the cluster is served by $TARGET already (handover $number): nothing to change"
+    keep_receipt
+    jq -c .receipt <<<"$record"
+    return 0
+  fi
+  order=$number
+  [ "$serving" = "$TARGET" ] || order=$((number + 1))
+  say "handover $order: $serving -> $TARGET; $(wc -l <<<"$open") things to do"
+  # In full, and before anything is changed.
+  step "looking at what speaks against it"
+  if [ -n "$open" ]; then
+    against=$(obstacles_settled)
+    if [ -n "$against" ]; then
+      mapfile -t lines <<<"$against"
+      fail "the cluster cannot be handed over to $TARGET; nothing was changed:" "${lines[@]}" "Next: npm run status, then $NEXT"
+    fi
+  fi
+  take_lock "$TARGET" "$order"
+  observe || fail "the cluster does not answer" "Next: $NEXT"
+  cp "$work/logs" "$work/logs.before"
+  cp "$work/progress" "$work/progress.before"
+  if [ -n "$open" ]; then
+    if [ "$TARGET" = both ]; then restore; else drain; fi
+    step "the cluster may move partitions by itself again"
+    if $can_place; then release; fi
+    wait_until "all that was done still holds" outstanding
+    step "a snapshot holds what was written before"
+    save
+  fi
+  step ""
+  observe || fail "the cluster does not answer" "Next: $NEXT"
+  write_receipt "$order" "$began"
+  keep_receipt
+  say "done: the cluster is served by $TARGET (handover $order)"
+  jq -c .receipt <<<"$record"
+}
+
+# save: has snapshots made, so that nothing depends on records that the drained nodes hold. What cannot be saved now is
+# noted in the receipt and does not undo the handover.
+unsaved_note=""
+save() {
+  local until=$((SECONDS + 30)) lines
+  lines=$(missing snapshots-cover-older-records)
+  [ -n "$lines" ] || return 0
+  change snapshots create
+  while :; do
+    lines=$(missing snapshots-cover-older-records)
+    [ -n "$lines" ] || return 0
+    [ "$SECONDS" -lt "$until" ] && [ "$SECONDS" -lt "$TIMEOUT" ] || break
+    keep_lock
+    sleep 0.3
+  done
+  unsaved_note=$lines
+  say "  not saved yet: $(head -n 1 <<<"$lines")"
+}
+
+case $mode in
+  run | check) ;;
+  *) echo "usage: handover.sh run|check" >&2 && exit 2 ;;
+esac
+resolve
+look
+$mode

@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# The record of handovers, and the lock: one document in the cluster's own metadata store, which both regions see alike and
+# which is written only if nobody else has written it meanwhile. Sourced by handover.sh.
+#
+#   {"number": of the last handover that was completed, 0 if there was none,
+#    "serving": what it led to,
+#    "receipt": of the last one,
+#    "lock": null, or {"holder", "number", "to", "step"} of the one that runs}
+
+key=restate-two-regions/handover
+lease=${LEASE:-30} # seconds without a sign of life after which a lock is taken over
+
+record='{"version":0,"number":0,"serving":"both","receipt":null,"lock":null}'
+holder=${HOSTNAME:-handover}-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')
+locked=false
+renewed=0
+
+# read_record: fails if the store does not answer.
+read_record() {
+  local text
+  text=$(ctl metadata get --key "$key" 2>/dev/null | jq -c 'if . == null then {} else objects end' 2>/dev/null) || return 1
+  [ -n "$text" ] || return 1
+  record=$(jq -c --argjson stored "$text" '. + $stored' <<<'{"version":0,"number":0,"serving":"both","receipt":null,"lock":null}')
+}
+
+# write_record DOCUMENT: fails if somebody else has written since it was read, or the store does not answer. A write
+# may arrive and its answer not, so it is read back.
+write_record() {
+  local version wanted
+  version=$(jq .version <<<"$record")
+  wanted=$(jq -c --arg token "$holder.$RANDOM$RANDOM" '.token = $token | .version = 1' <<<"$1")
+  timeout 20 restatectl --address "$at" metadata put --key "$key" --version "$version" --yes - <<<"$wanted" \
+    >>"$work/restatectl.log" 2>&1 || true
+  read_record || { find_address && read_record; } || return 1
+  jq -e --argjson wanted "$wanted" '.token == $wanted.token' <<<"$record" >/dev/null
+}
+
+# take_lock TO NUMBER: waits for a run that shows no sign of life, and no longer; another that lives is an error.
+take_lock() {
+  local seen since asked
+  read_record || fail "the record of handovers cannot be read: the metadata store does not answer" "Next: $NEXT"
+  if [ "$(jq '.lock != null' <<<"$record")" = true ]; then
+    seen=$(jq .version <<<"$record") since=$SECONDS
+    say "another run holds the lock ($(jq -r '.lock | "\(.holder), to \(.to), at \(.step)"' <<<"$record")): is it alive?"
+    while [ $((SECONDS - since)) -lt "$lease" ]; do
+      sleep 1
+      read_record || continue
+      [ "$(jq '.lock != null' <<<"$record")" = true ] || break
+      if [ "$(jq .version <<<"$record")" != "$seen" ]; then
+        fail "another handover runs: $(jq -r '.lock | "\(.holder), to \(.to), at \(.step)"' <<<"$record")" \
+          "Nothing was changed. Wait until it has ended. Next: kubectl get jobs -A -l app.kubernetes.io/component=handover"
+      fi
+    done
+    [ "$(jq '.lock != null' <<<"$record")" = false ] || say "no sign of life for $lease s: it is taken over"
+  fi
+  asked=$(jq -c --arg holder "$holder" --arg to "$1" --argjson number "$2" \
+    '.lock = {holder: $holder, number: $number, to: $to, step: "begun"}' <<<"$record")
+  write_record "$asked" || fail "another handover has begun at the same moment" "Nothing was changed. Next: $NEXT"
+  locked=true renewed=$SECONDS
+}
+
+# keep_lock [STEP]: a sign of life, every few seconds and at each step; ends the run if somebody else has the lock.
+keep_lock() {
+  $locked || return 0
+  [ $# -gt 0 ] || [ $((SECONDS - renewed)) -ge $((lease / 6)) ] || return 0
+  local next
+  next=$(jq -c --arg step "${1:-}" 'if $step != "" then .lock.step = $step else . end' <<<"$record")
+  if write_record "$next"; then
+    renewed=$SECONDS
+    return 0
+  fi
+  if [ "$(jq -r '.lock.holder // ""' <<<"$record")" != "$holder" ]; then
+    locked=false
+    fail "another run has taken this handover over: $(jq -r '.lock.holder // "none"' <<<"$record")" \
+      "It goes on from here; this one stops."
+  fi
+  # The store does not answer: work that is under way goes on for as long as nobody can take the lock over.
+  [ $((SECONDS - renewed)) -lt $((lease * 2 / 3)) ] || {
+    locked=false
+    fail "the metadata store does not answer, and the lock runs out" "Next: $NEXT"
+  }
+}
+
+# drop_lock: gives the lock back if this run has it.
+drop_lock() {
+  $locked || return 0
+  locked=false
+  write_record "$(jq -c '.lock = null' <<<"$record")" || true
+}
