@@ -75,8 +75,26 @@ wait_until() {
       last=$count
     fi
     keep_lock
-    sleep 0.2
+    [ -n "$heads" ] || note_heads
+    sleep 0.1
   done
+}
+
+# insist WHAT SECONDS GATE MAKE: gives the commands that MAKE prints until GATE holds: again once something has changed, or
+# after so many seconds in which nothing has. (The cluster now and then misses one, and looks by itself twice a minute.)
+insist() {
+  local what=$1 patience=$2 gate=$3 make=$4 before now until
+  now=$("$gate")
+  while [ -n "$now" ] && [ "$SECONDS" -lt "$TIMEOUT" ]; do
+    if observe; then change_all "$("$make")"; fi
+    before=$now until=$((SECONDS + patience))
+    # As long as something happens there is nothing to repeat; what is done one by one goes on with the next.
+    while now=$("$gate") && [ "$now" = "$before" ] && [ "$SECONDS" -lt "$until" ]; do
+      keep_lock
+      sleep 0.05
+    done
+  done
+  wait_until "$what" "$gate"
 }
 
 # changes: how many commands that change the cluster were given in this run.
@@ -108,18 +126,73 @@ change_all() {
   wait || true
 }
 
+# note_heads: how far each partition is now, for `behind`; asked again if the cluster does not answer.
+heads=""
+note_heads() {
+  heads=$(query "select partition_id as id, max(applied_log_lsn) as lsn from partition_state group by partition_id" |
+    jq -sr 'map("(\(.id), \(.lsn // 0))") | join(", ")') || heads=""
+}
+
+# behind REGION: processors there that have not applied what there was when the heads were noted.
+behind() {
+  if [ -z "$heads" ]; then
+    echo "how far the partitions are cannot be read"
+  else
+    missing replicas-have-applied region="$1" asked="$heads"
+  fi
+}
+
 # nodes_in REGION: its nodes' ids, separated by commas, in the order of their numbers.
 nodes_in() { jq -r --arg region "$1" 'select(.location == $region) | .id' "$work/nodes" | sort -V | paste -sd,; }
 
-# Reads all that decisions are made from, at once: $work/nodes, partitions, replicas, logs, and the configuration.
-observe() {
-  query "select plain_node_id as id, name, location, address, state, storage_state, worker_state, metadata_server_state as metadata from nodes" >"$work/nodes" &&
-    query "select partition_id as id, leader_plain_node_id as leader, log_id as log from partitions order by partition_id" >"$work/partitions" &&
-    query "select partition_id as partition, plain_node_id as node, membership from partition_replica_set" >"$work/replicas" &&
-    query "select log_id as log, segment_index as segment, base_lsn as base, replication, nodeset, sequencer from logs_tail_segments order by log_id" >"$work/logs" &&
-    query "select partition_id as partition, max(applied_log_lsn) as applied, max(archived_log_lsn) as archived from partition_state group by partition_id order by partition_id" >"$work/progress" &&
-    ctl config get >"$work/config" 2>/dev/null
+# together COMMAND…: runs commands of one word at the same time and prints what they print, in their order. Each question
+# takes a while to be answered, most of which is waiting.
+together() {
+  local command folder
+  folder=$(mktemp -d "$work/together.XXXXXX")
+  for command in "$@"; do "$command" >"$folder/$command" & done
+  wait
+  for command in "$@"; do cat "$folder/$command"; done
+  rm -rf "$folder"
 }
 
-# configured log|partition: the replication that the cluster is configured with.
-configured() { sed -n "s/^[^A-Z]*${1^} replication: //p" "$work/config" | head -n 1; }
+# Reads all that decisions are made from: $work/nodes, partitions, replicas, logs and progress. Fails if any is missing.
+observe() {
+  local name
+  together observe_nodes observe_partitions observe_replicas observe_logs observe_progress
+  for name in nodes partitions replicas logs progress; do
+    [ -e "$work/$name.new" ] || return 1
+    mv "$work/$name.new" "$work/$name"
+  done
+}
+# keep NAME SQL: the rows in $work/NAME.new, which is not there if the cluster does not answer.
+keep() {
+  local rows
+  rm -f "$work/$1.new"
+  rows=$(query "$2") || return 0
+  printf '%s\n' "$rows" >"$work/$1.new"
+}
+observe_nodes() {
+  keep nodes "select plain_node_id as id, name, location, state, storage_state, worker_state, metadata_server_state as metadata from nodes"
+}
+observe_partitions() {
+  keep partitions "select partition_id as id, leader_plain_node_id as leader from partitions order by partition_id"
+}
+observe_replicas() {
+  keep replicas "select partition_id as partition, plain_node_id as node, membership from partition_replica_set"
+}
+observe_logs() {
+  keep logs "select log_id as log, segment_index as segment, base_lsn as base, replication, nodeset from logs_tail_segments order by log_id"
+}
+observe_progress() {
+  keep progress "select partition_id as partition, max(applied_log_lsn) as applied, max(archived_log_lsn) as archived from partition_state group by partition_id order by partition_id"
+}
+
+# missing_configuration LOG PARTITION: how the cluster's configuration differs, in words.
+missing_configuration() {
+  local text log partition
+  text=$(ctl config get 2>/dev/null) || { echo "the cluster's configuration cannot be read"; return; }
+  log=$(sed -n 's/^[^A-Z]*Log replication: //p' <<<"$text") partition=$(sed -n 's/^[^A-Z]*Partition replication: //p' <<<"$text")
+  [ "$log" = "$1" ] || echo "the cluster is configured to replicate logs ${log:-not at all}, not $1"
+  [ "$partition" = "$2" ] || echo "the cluster is configured to replicate partitions ${partition:-not at all}, not $2"
+}

@@ -39,11 +39,8 @@ work=$(mktemp -d)
 . "$here/receipt.sh"
 
 mode=${1:-run}
-frozen=false
 finish() {
   local code=$?
-  # What was frozen must be able to heal itself again, however this ends.
-  if $frozen; then release 2>/dev/null || true; fi
   drop_lock 2>/dev/null || true
   if [ "$code" -ne 0 ] && [ "$mode" = run ] && [ -s "$work/restatectl.log" ]; then
     echo "       restatectl said last:"
@@ -61,43 +58,19 @@ step() {
   steps=$(jq -c --arg name "$step_name" --arg began "$step_began" --arg ended "$EPOCHREALTIME" --argjson changes $((changes - step_changes)) \
     'if $name == "" then . else . + [{step: $name, seconds: ((($ended | tonumber) - ($began | tonumber)) * 1000 | round / 1000), changes: $changes}] end' <<<"$steps")
   step_name=$1 step_began=$EPOCHREALTIME step_changes=$changes
-  [ -z "$1" ] || { say "$1"; keep_lock "$1"; }
+  [ -z "$1" ] || say "$1"
 }
 
 # copies REPLICATION: on how many nodes.
 copies() { sed -n 's/.*node: \([0-9]*\).*/\1/p' <<<"$1"; }
 
-# missing_configuration LOG PARTITION: how the cluster's configuration differs, in words.
-missing_configuration() {
-  ctl config get >"$work/config" 2>/dev/null || { echo "the cluster's configuration cannot be read"; return; }
-  local log partition
-  log=$(configured log) partition=$(configured partition)
-  [ "$log" = "$1" ] || echo "the cluster is configured to replicate logs ${log:-not at all}, not $1"
-  [ "$partition" = "$2" ] || echo "the cluster is configured to replicate partitions ${partition:-not at all}, not $2"
+# states_of IDS: the nodes with those ids, separated by commas, as they are now; ids_where FILTER: the ids of those of them
+# that the jq filter selects, separated by commas.
+states_of() {
+  query "select plain_node_id as id, storage_state, worker_state from nodes" |
+    jq -c --arg ids "$1" 'select(.id | IN($ids | split(",")[]))' || true
 }
-
-# among IDS FILTER: those of the ids, separated by commas, whose nodes the jq filter selects, as they are now.
-among() {
-  local rows
-  rows=$(query "select plain_node_id as id, state, storage_state, worker_state from nodes") || return 0
-  jq -r --arg ids "$1" "select((.id | IN(\$ids | split(\",\")[])) and ($2)) | .id" <<<"$rows" | sort -V | paste -sd,
-}
-
-# behind REGION: processors there that have not applied what there was when this was first asked in this run's step.
-asked_for="" asked=""
-behind() {
-  if [ "$asked_for" != "$1/$step_name" ]; then
-    asked=$(query "select partition_id as id, max(applied_log_lsn) as lsn from partition_state group by partition_id" |
-      jq -sr 'map("(\(.id), \(.lsn // 0))") | join(", ")') || asked=""
-    asked_for=$1/$step_name
-  fi
-  if [ -z "$asked" ]; then
-    echo "how far the partitions are cannot be read"
-    asked_for=""
-    return
-  fi
-  missing replicas-have-applied region="$1" asked="$asked"
-}
+ids_where() { jq -r "select($1) | .id" | sort -V | paste -sd,; }
 
 # unsaved: partitions with more records since their last snapshot than are allowed.
 unsaved() {
@@ -119,29 +92,13 @@ pins_to() {
     | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
 }
 
-# freeze: the cluster moves no partition by itself until release.
-freeze() {
-  frozen=true
-  change partitions placement freeze --reason handover "$partition_range"
-}
-release() {
-  frozen=false
-  change partitions placement unfreeze "$partition_range"
-  change partitions leadership unpin "$partition_range"
-}
-
-# renew_logs GATE [NAME=VALUE…]: seals the newest segment of each log for which the gate does not hold, until it holds for
-# all. The partition's leader begins the next segment as the configuration and the nodes' states say.
-renew_logs() {
-  local lines
-  for _ in 1 2 3; do
-    lines=$(missing "$@" | sed -n 's/^log \([0-9]*\) \(is replicated\|takes records\).*/logs seal --log-id \1/p')
-    [ -n "$lines" ] || break
-    change_all "$lines"
-    local patience=$((SECONDS + 5))
-    while [ -n "$(missing "$@")" ] && [ "$SECONDS" -lt "$patience" ]; do sleep 0.1; done
-  done
-  wait_until "the logs' new segments are as they should be" missing "$@"
+# renewals GATE NODES REPLICATION: for each log for which the gate does not hold, the command that seals its newest segment
+# and begins one on the given nodes, with the partition's leader as its sequencer.
+renewals() {
+  local ids
+  ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
+  jq -r --argjson ids "$ids" --arg nodes "$2" --arg replication "$3" 'select((.id | IN($ids[])) and .leader != null)
+    | "logs reconfigure --log-id \(.id) --provider replicated --replication \($replication | gsub(" "; "")) --nodeset \($nodes) --sequencer \(.leader)"' "$work/partitions"
 }
 
 # unexpected: how the cluster's nodes differ from those that the stack knows.
@@ -169,9 +126,9 @@ resolve() {
   mapfile -t names < <(jq -r '.[].name' <<<"$NODES")
   mapfile -t all_addresses < <(jq -r '.[].address' <<<"$NODES")
   mapfile -t addresses < <(jq -r --arg to "${to:-${REGION:-}}" 'sort_by(.region != $to)[].address' <<<"$NODES")
-  copies_one=$(copies "$LOG_ONE") partition_copies_one=$(copies "$PARTITION_ONE")
-  can_place=false
-  if restatectl partitions placement set --help >/dev/null 2>&1; then can_place=true; fi
+  copies_one=$(copies "$LOG_ONE")
+  can_pin=false
+  if restatectl partitions leadership pin --help >/dev/null 2>&1; then can_pin=true; fi
 }
 
 look() {
@@ -219,11 +176,13 @@ check() {
 # obstacles_settled: those that are still there after a moment: a processor is always a little behind one that writes.
 obstacles_settled() {
   local lines until=$((SECONDS + 8))
+  note_heads
   while :; do
     lines=$(obstacles)
     [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
     sleep 0.5
     observe || true
+    [ -n "$heads" ] || note_heads
   done
   [ -z "$lines" ] || printf '%s\n' "$lines"
 }
@@ -259,8 +218,8 @@ run() {
   cp "$work/progress" "$work/progress.before"
   if [ -n "$open" ]; then
     if [ "$TARGET" = both ]; then restore; else drain; fi
-    step "the cluster may move partitions by itself again"
-    if $can_place; then release; fi
+    step "the cluster may move leaders by itself again"
+    if $can_pin; then change partitions leadership unpin "$partition_range"; fi
     wait_until "all that was done still holds" outstanding
     step "a snapshot holds what was written before"
     save

@@ -30,7 +30,7 @@ write_record() {
   version=$(jq .version <<<"$record")
   wanted=$(jq -c --arg token "$holder.$RANDOM$RANDOM" '.token = $token | .version = 1' <<<"$1")
   timeout 20 restatectl --address "$at" metadata put --key "$key" --version "$version" --yes - <<<"$wanted" \
-    >>"$work/restatectl.log" 2>&1 || true
+    >/dev/null 2>>"$work/restatectl.log" || true
   read_record || { find_address && read_record; } || return 1
   jq -e --argjson wanted "$wanted" '.token == $wanted.token' <<<"$record" >/dev/null
 }
@@ -59,12 +59,12 @@ take_lock() {
   locked=true renewed=$SECONDS
 }
 
-# keep_lock [STEP]: a sign of life, every few seconds and at each step; ends the run if somebody else has the lock.
+# keep_lock: a sign of life, every few seconds; ends the run if somebody else has the lock.
 keep_lock() {
   $locked || return 0
-  [ $# -gt 0 ] || [ $((SECONDS - renewed)) -ge $((lease / 6)) ] || return 0
+  [ $((SECONDS - renewed)) -ge $((lease / 6)) ] || return 0
   local next
-  next=$(jq -c --arg step "${1:-}" 'if $step != "" then .lock.step = $step else . end' <<<"$record")
+  next=$(jq -c --arg step "$step_name" '.lock.step = $step' <<<"$record")
   if write_record "$next"; then
     renewed=$SECONDS
     return 0
