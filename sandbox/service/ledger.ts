@@ -26,7 +26,9 @@ async function add(ctx: ObjectContext, entry: Entry): Promise<Receipt> {
   const after = { count: before.count + 1, sum: before.sum + amount };
   ctx.set<Line>(linePrefix + after.count, { id, amount });
   ctx.set(balanceKey, after);
-  return { id, ...after, pod: hostname() };
+  // Written down: another pod that goes on with the call, after its partition has moved, must answer the same.
+  const pod = await ctx.run(hostname);
+  return { id, ...after, pod };
 }
 
 async function read(ctx: ObjectSharedContext): Promise<Balance> {
