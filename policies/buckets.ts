@@ -161,7 +161,7 @@ export const bucketRules = [
     why: "Replication needs versions at both ends, and an overwritten or deleted snapshot comes back only from a version.",
     severity: "high",
     level: "mandatory",
-    standards: ["FSBP S3.14", "CKV_AWS_21", "AVD-AWS-0090"],
+    standards: ["Security Hub S3.14", "CKV_AWS_21", "AVD-AWS-0090"],
     resource: {
       types: types.bucketVersioning,
       check({ props }, report) {
@@ -205,7 +205,7 @@ export const bucketRules = [
     why: "Versions and upload parts pile up without an end; an expiry of current objects would delete snapshots in use.",
     severity: "medium",
     level: "mandatory",
-    standards: ["FSBP S3.10", "FSBP S3.13", "CKV2_AWS_61", "CKV_AWS_300"],
+    standards: ["Security Hub S3.10", "FSBP S3.13", "CKV2_AWS_61", "CKV_AWS_300"],
     parameters: {
       mostNoncurrentDays: {
         about: "Longest that replaced versions may be kept, in days.",

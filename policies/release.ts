@@ -66,7 +66,7 @@ function jsonList(text: string | undefined): string[] | undefined {
 }
 
 /** Dimensions of a replication property in Restate's notation, e.g. `{node: 3, region: 2}`. */
-export function replicationOf(text: string): { node?: number; region?: number } {
+function replicationOf(text: string): { node?: number; region?: number } {
   const number = (key: string) => {
     const found = new RegExp(`\\b${key}\\s*:\\s*(\\d+)`).exec(text)?.[1];
     return found === undefined ? undefined : Number(found);

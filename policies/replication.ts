@@ -31,7 +31,7 @@ export const replicationRules = [
     why: "A region that is lost takes the snapshots with it that the other one does not have.",
     severity: "critical",
     level: "mandatory",
-    standards: ["FSBP S3.7", "CKV_AWS_144"],
+    standards: ["Security Hub S3.7", "CKV_AWS_144"],
     stack(stack, report) {
       if (!peerOf(stack)) return;
       for (const bucket of ofType(stack, types.bucket)) {
@@ -54,7 +54,7 @@ export const replicationRules = [
     why: "Snapshots that go elsewhere are missing where a failover looks for them, and may be read by others.",
     severity: "critical",
     level: "mandatory",
-    standards: ["FSBP S3.7"],
+    standards: ["Security Hub S3.7"],
     resource: eachRule((one, id, report) => {
       const account = one.get("destination", "account").text;
       const owner = one.get("destination", "accessControlTranslation", "owner").text;
