@@ -211,7 +211,8 @@ export function toPolicy(one: Rule, today: () => Date = () => new Date()): Polic
     ...(resource
       ? {
           validateResource: (args, report) => {
-            if (!resource.types.includes(args.type)) return;
+            // Counted neither as passed nor as failed.
+            if (!resource.types.includes(args.type)) args.notApplicable(`it is about ${resource.types.join(", ")}`);
             const subject = { ...asResource(args), dependsOn: new Set<string>(), madeFrom: {} };
             settle(args, report, subject, (into, values) => resource.check(subject, into, values));
           },
