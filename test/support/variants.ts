@@ -12,6 +12,7 @@ const parts = [
   "aws",
   "components",
   "guard.ts",
+  "handover",
   "index.ts",
   "kubernetes",
   "operations",
