@@ -14,12 +14,12 @@ const part = (comment: string[], heading: string) => {
 const order = (comment: string[]) => comment.filter((line) => /^\d+\. /.test(line));
 
 /** Two stacks that are up, with nothing to change. */
-function settled(outputs: Record<string, unknown> = {}): [Preview, Preview] {
+function settled(): [Preview, Preview] {
   const shared = { home: "region1", serving: "both", nodes: ["n"], pending: [] };
   const one = (stack: string): Preview => ({
     ...{ stack, succeeded: true, steps: [], unchanged: 30, violations: [], advice: [], notKnown: 0, errors: [] },
     before: { ...shared },
-    after: { ...shared, ...outputs },
+    after: { ...shared },
   });
   return [one("region1"), one("region2")];
 }
@@ -92,15 +92,43 @@ describe("previews that do not go through", () => {
   });
 });
 
-describe("serving", () => {
-  test("a handover is announced, with who stops and who leads", () => {
-    const text = renderComment(settled({ serving: "region2" }));
-    assert.match(
-      text,
-      /\*\*This is a handover: `serving` changes from `both` to `region2`\.\*\* region1 is to serve no more; region2 leads\./,
-    );
+describe("previews of a cluster that is up", () => {
+  test("unchanged: nothing is to be applied", () => {
+    const comment = lines(recorded("unchanged"));
+    assert.ok(comment.includes("`serving` stays `both`."));
+    assert.ok(comment.includes("Nothing is to be applied."));
+    assert.equal(comment.filter((line) => line === "Nothing changes.").length, 2);
+    assert.ok(comment.includes("| region1 | 0 | 0 | 0 | 0 | 25 | kept |"), comment.join("\n"));
   });
-  test("and the way back", () => {
+
+  test("a setting: one update in each region, shown by its path", () => {
+    const comment = lines(recorded("settings"));
+    const update = "| update | `restate` kubernetes:helm.sh/v3:Release | `values.env[10].value` |";
+    assert.equal(comment.filter((line) => line === update).length, 2, comment.join("\n"));
+    assert.deepEqual(order(comment), [
+      "1. `pulumi up --stack region1 --policy-pack policies`",
+      "2. `pulumi up --stack region2 --policy-pack policies`",
+    ]);
+  });
+
+  test("a handover: announced first, with the Job that does it and what waits", () => {
+    const comment = lines(recorded("handover"));
+    assert.ok(
+      comment.includes(
+        "**This is a handover: `serving` changes from `both` to `region2`.** region1 is to serve no more; region2 leads.",
+      ),
+    );
+    assert.match(part(comment, "### region2"), /^\| create \| `handover-job` kubernetes:batch\/v1:Job \| {2}\|$/m);
+    assert.match(
+      part(comment, "### region1"),
+      /region2 hands it over\. Next: pulumi up --stack organization\/restate\/region2/,
+    );
+    assert.equal(order(comment).length, 3);
+  });
+});
+
+describe("serving", () => {
+  test("the way back from a handover is one too", () => {
     const [one, two] = settled();
     for (const preview of [one, two]) preview.before.serving = "region2";
     assert.match(
