@@ -13,12 +13,11 @@ export function environment(list: Value): Map<string, Value> {
 
 const envOf = (release: Resource) => environment(release.props.get("values", "env"));
 
-/** Whether a release is one of Restate. */
-function isRestate(release: Resource): boolean {
-  return (
-    /restate/.test(release.props.get("chart").text ?? "") ||
-    release.props.get("values", "nameOverride").text === "restate"
-  );
+/** Whether a release is one of Restate: by its chart's name, its own, or the name that all its objects get. */
+function isRestate({ props }: Resource): boolean {
+  // Values last: a first preview does not know them.
+  const paths = [["chart"], ["name"], ["values", "nameOverride"]];
+  return paths.some((path) => /restate/.test(props.get(...path).text ?? ""));
 }
 
 /** Looks at each release of Restate. */

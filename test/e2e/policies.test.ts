@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { commentMark } from "../../commands/preview-comment";
 import { sabotages } from "../policies/sabotage";
 import { type Ended, Sandbox } from "../support/sandbox";
 import { ProgramCopy } from "../support/variants";
 
 const root = join(__dirname, "../..");
+const config = ["--policy-config", join(root, "sandbox/policies.json")];
 const policies = ["--policy-pack", join(root, "policies"), "--policy-pack-config", join(root, "sandbox/policies.json")];
 
 /** Rules that stopped a run, as Pulumi lists them. */
@@ -47,6 +49,22 @@ describe("policies with the real engine", () => {
     );
     // What the sandbox's configuration lets pass with a warning.
     assert.match(ended.stdout, /\[advisory\] +\[severity: high\] +bucket-protected/);
+  });
+
+  test("npm run previews prints the comment of both stacks, and nothing else", async () => {
+    const previews = ["node", "--import", "tsx", "commands/previews.ts", "--commit", "0123456789", ...config];
+    const ended = await sandbox.tool("region1", ...previews);
+    assert.equal(ended.code, 0, ended.stdout + ended.stderr);
+    assert.ok(ended.stdout.startsWith(`${commentMark}\n## What would change (01234567)\n`), ended.stdout);
+    assert.match(ended.stdout, /^\| region1 \| \d+ \| 0 \| 0 \| 0 \| 0 \| kept \|$/m);
+    assert.match(ended.stdout, /^\| create \| `restate` kubernetes:helm\.sh\/v3:Release \| {2}\|$/m);
+    assert.match(ended.stdout, /Policies cannot look at \d+ things before the update/);
+    const strict = await sandbox.tool("region1", ...previews, "--expect-no-changes");
+    assert.equal(strict.code, 1);
+    // With the policies as they are for production the sandbox does not pass.
+    const production = await sandbox.tool("region1", ...previews.slice(0, 4));
+    assert.equal(production.code, 1);
+    assert.match(production.stdout, /\*\*Policies stop this:\*\*\n\n- `[a-z-]+` /);
   });
 
   for (const rule of [
