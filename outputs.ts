@@ -91,7 +91,12 @@ export const peerOutputsSchema = z.object({
     eksClusterArn: z.string().optional(),
     kiamNodeRoleArn: z.string().optional(),
   }),
-  bucket: z.object({ name: z.string(), arn: z.string() }),
+  bucket: z.object({
+    name: z.string(),
+    arn: z.string(),
+    /** Days that replaced snapshots are kept, for comparing; absent from regions that an older program brought up. */
+    noncurrentDays: z.number().int().optional(),
+  }),
   /** The role's ARN, once it exists in the home region. */
   role: z.object({ arn: z.string() }).optional(),
   nodes: z.array(nodeSchema),

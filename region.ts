@@ -266,7 +266,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
     accountId,
     kubernetes: { cluster: around.cluster.identifier, namespace, serviceAccount },
     identity: around.identity,
-    bucket: { name: bucket.name, arn: bucket.arn },
+    bucket: { name: bucket.name, arn: bucket.arn, noncurrentDays: settings.snapshots.noncurrentDays },
     ...(role ? { role: { arn: role.arn } } : {}),
     nodes: loadBalancers.nodes,
     release: {

@@ -3,10 +3,10 @@ import type { EngineEvent } from "@pulumi/pulumi/automation";
 import { resourceLabel } from "./pending";
 
 /** Whether a resource of this type is something out there, not a component, a provider or the stack itself. */
-const isReal = (type: string) => !/^(restate:|pulumi:providers:|pulumi:pulumi:Stack$)/.test(type);
+export const isReal = (type: string) => !/^(restate:|pulumi:providers:|pulumi:pulumi:Stack$)/.test(type);
 
 /** A message of the engine without its marks for colour. */
-const plain = (message: string) => message.replace(/<\{%[^%]*%\}>/g, "").trim();
+export const plainMessage = (message: string) => message.replace(/<\{%[^%]*%\}>/g, "").trim();
 
 /** Turns the engine's events into lines of progress and a list of errors. */
 export function follow(
@@ -42,12 +42,12 @@ export function follow(
       const policy = event.policyEvent;
       if (policy?.enforcementLevel === "mandatory") {
         errors.push(
-          `${resourceLabel(policy.resourceUrn ?? "")}: policy ${policy.policyName}: ${plain(policy.message)}`,
+          `${resourceLabel(policy.resourceUrn ?? "")}: policy ${policy.policyName}: ${plainMessage(policy.message)}`,
         );
       }
       const diagnostic = event.diagnosticEvent;
       if (!diagnostic?.message) return;
-      const text = plain(diagnostic.message);
+      const text = plainMessage(diagnostic.message);
       if (diagnostic.severity === "error") {
         errors.push(diagnostic.urn ? `${resourceLabel(diagnostic.urn)}: ${text}` : text);
         return;

@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { isMap, parseDocument, YAMLMap } from "yaml";
 import type { z } from "zod";
 import { baseKind, fields, projectName, type Scope } from "../settings";
+import { between } from "./markers";
+import { documentPolicies, policyReadme } from "./policy-docs";
 
 /** The files that are written, by what they hold. */
 export const documentedFiles = {
@@ -99,19 +101,16 @@ function settingsTable(): string {
   return ["| setting | type | default | where | meaning |", "|---|---|---|---|---|", ...rows].join("\n");
 }
 
-const [begin, end] = ["<!-- settings:begin -->", "<!-- settings:end -->"];
-
 /** README.md with the table between its two markers made anew. */
 export function documentReadme(text: string): string {
-  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`README.md needs the lines ${begin} and ${end}, in this order`);
-  return `${text.slice(0, from + begin.length)}\n${settingsTable()}\n${text.slice(to)}`;
+  return between(text, "README.md", "settings", settingsTable());
 }
 
 if (require.main === module) {
   for (const [file, write] of [
     [documentedFiles.project, documentProject],
     [documentedFiles.readme, documentReadme],
+    [policyReadme, documentPolicies],
   ] as const) {
     writeFileSync(file, write(readFileSync(file, "utf8")));
   }

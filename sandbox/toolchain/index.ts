@@ -59,6 +59,8 @@ function machineTool(tool: ToolName): { path: string; source: ToolOrigin } | und
     case "jq":
     case "aws":
     case "shellcheck":
+    case "actionlint":
+    case "zizmor":
       return machineProgram(tool);
     case "kubectl":
     case "helm":

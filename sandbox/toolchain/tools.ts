@@ -17,13 +17,15 @@ export const toolNames = [
   "python",
   "aws",
   "shellcheck",
+  "actionlint",
+  "zizmor",
 ] as const;
 
 /** A tool of the sandbox. `python` is the interpreter that has moto. */
 export type ToolName = (typeof toolNames)[number];
 
 /** Tools that only some commands need: they are made when asked for by name, not with "all". */
-export const onDemand: readonly ToolName[] = ["aws", "shellcheck"];
+export const onDemand: readonly ToolName[] = ["aws", "shellcheck", "actionlint", "zizmor"];
 
 /** Versions of Restate that can be had; restatectl of 1.6.2 is 1.7.10, the oldest that is published. */
 export const restateVersions = ["1.7.12", "1.7.10", "1.6.2"] as const;
@@ -81,6 +83,8 @@ const places: Record<ToolName, () => ToolPlace> = {
     source: pythonSource(here("python/shellcheck"), "shellcheck", ["bin/shellcheck"]),
     file: "bin/shellcheck",
   }),
+  actionlint: () => goPlace("actionlint", here("actionlint"), "actionlint"),
+  zizmor: () => ({ source: pythonSource(here("python/zizmor"), "zizmor", ["bin/zizmor"]), file: "bin/zizmor" }),
 };
 
 function goPlace(name: string, folder: string, binary: string): ToolPlace {

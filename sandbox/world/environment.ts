@@ -28,7 +28,7 @@ function stackConfigFile(region: string): string {
 /** Makes the links of the project folder; what is there already stays. */
 function linkProject(): void {
   mkdirSync(stackFolder, { recursive: true });
-  for (const name of ["Pulumi.yaml", "package.json", "index.ts", "tools", "node_modules"]) {
+  for (const name of ["Pulumi.yaml", "package.json", "index.ts", "policies", "tools", "node_modules"]) {
     const link = join(stackFolder, name);
     rmSync(link, { force: true });
     symlinkSync(join(projectDir, name), link);

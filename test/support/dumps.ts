@@ -26,7 +26,7 @@ function dump(name: string, region: RegionName, { resources, outputs }: Recordin
     `# ${scenarios[name]?.about}\n` +
     `# Every resource of ${region} with its exact inputs, as the program gives them. Written by npm run dumps; policy\n` +
     "# documents are shown as structures, secrets as [secret], scripts and their fingerprints as words.\n";
-  const listed = resources.map(({ dependsOn, outputs: registered, inputs, ...rest }) => ({
+  const listed = resources.map(({ dependsOn, outputs: registered, inputs, graph: _, ...rest }) => ({
     ...rest,
     ...(dependsOn.length > 0 ? { dependsOn } : {}),
     ...(Object.keys(inputs).length > 0 ? { inputs: legible(inputs) } : {}),

@@ -27,6 +27,14 @@ export interface RecordedResource {
   inputs: Record<string, unknown>;
   /** What a component registered. */
   outputs?: Record<string, unknown>;
+  /** How it hangs together with others, by URN; the dumps leave it out. */
+  graph: {
+    urn: string;
+    parent?: string;
+    dependencies: string[];
+    /** What each input is made from. */
+    reads: Record<string, string[]>;
+  };
 }
 
 /** What a run gave. */
@@ -195,6 +203,14 @@ function observe(): Map<string, RecordedResource> {
           ...(Object.keys(customTimeouts).length > 0 ? { customTimeouts } : {}),
           ...(beforeDelete.length > 0 ? { beforeDelete } : {}),
           inputs: plain(request.getObject()),
+          graph: {
+            urn: response.getUrn(),
+            ...(parent ? { parent } : {}),
+            dependencies: request.getDependenciesList(),
+            reads: Object.fromEntries(
+              [...request.getPropertydependenciesMap().entries()].map(([input, from]) => [input, from.getUrnsList()]),
+            ),
+          },
         });
       }
       callback(error, response);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { generate } from "selfsigned";
 import { handoverMemoryName } from "../../handover/plan";
-import program from "../../index";
+import shipped from "../../index";
 import { memoryName } from "../../peer";
 import { type RegionName, regionNames } from "../../topology";
 import { asConfigured } from "./configuration";
@@ -132,6 +132,8 @@ export class World {
   cluster?: FakeCluster;
   /** Replaces answers to calls. */
   calls: Calls = {};
+  /** What is run. */
+  program: () => unknown = shipped;
 
   private constructor(
     private readonly plain: FakeApiServer,
@@ -190,7 +192,7 @@ export class World {
       ...(byContents ? { kubeconfigContents: this.plain.kubeconfig } : {}),
       ...settings,
     });
-    const recording = await record(program, {
+    const recording = await record(this.program, {
       stack: region,
       preview: options.preview,
       config: {

@@ -1,19 +1,21 @@
-/** What Pulumi.yaml and README.md say of the settings is what settings.ts says. */
+/** What Pulumi.yaml and README.md say of the settings, and policies/README.md of the rules, is what the code says. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
 import { fields } from "../../settings";
+import { documentPolicies, policyReadme } from "../../tools/policy-docs";
 import { documentedFiles, documentProject, documentReadme } from "../../tools/settings-docs";
 
 describe("in step", () => {
   for (const [name, file, write] of [
     ["Pulumi.yaml", documentedFiles.project, documentProject],
     ["README.md", documentedFiles.readme, documentReadme],
+    ["policies/README.md", policyReadme, documentPolicies],
   ] as const) {
     test(name, () => {
       const text = readFileSync(file, "utf8");
-      assert.equal(text, write(text), `${name} is out of step with settings.ts; run npm run docs`);
+      assert.equal(text, write(text), `${name} is out of step with the code; run npm run docs`);
     });
   }
 });
