@@ -78,11 +78,11 @@ renewals_in_one() { renewals logs_left "$(nodes_in "$to")" "$LOG_ONE"; }
 
 # withdraw IDS: those of the nodes that are not withdrawn yet, separated by commas.
 withdraw() {
-  local rows ids lines=""
+  local rows ids commands=""
   rows=$(states_of "$1")
   ids=$(ids_where '.storage_state == "read-write"' <<<"$rows")
-  [ -z "$ids" ] || lines+="nodes set-storage-state --nodes $ids --storage-state read-only"$'\n'
+  [ -z "$ids" ] || commands+="nodes set-storage-state --nodes $ids --storage-state read-only"$'\n'
   ids=$(ids_where '.worker_state == "active"' <<<"$rows")
-  [ -z "$ids" ] || lines+="nodes set-worker-state --nodes $ids --worker-state draining"$'\n'
-  change_all "$lines"
+  [ -z "$ids" ] || commands+="nodes set-worker-state --nodes $ids --worker-state draining"$'\n'
+  change_all "$commands"
 }

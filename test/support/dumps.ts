@@ -16,8 +16,9 @@ function legible(value: unknown): unknown {
   }
   if (typeof value !== "string") return value;
   if (value.startsWith('{"Version"')) return JSON.parse(value);
-  if (value.startsWith("#!")) return "[script]";
-  return value.replace(/^(restate-provision-)[0-9a-f]{10}$/, "$1[fingerprint]");
+  // Everything of several lines is a script, a part of one, or a gate.
+  if (value.includes("\n")) return "[script]";
+  return value.replace(/^(restate-(provision|handover)-(\d+-\w+-)?)[0-9a-f]{10}$/, "$1[fingerprint]");
 }
 
 /** One region's dump. */

@@ -36,7 +36,7 @@ describe("Pulumi.yaml", () => {
     );
     assert.deepEqual(
       Object.keys(fields).filter((key) => !declared[`restate:${key}`]),
-      ["region", "peer", "forgetPeer", "kubeconfigContents", "rocksdbMemory"],
+      ["standbyReplicas", "region", "peer", "forgetPeer", "kubeconfigContents", "rocksdbMemory"],
     );
   });
 
