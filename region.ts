@@ -215,22 +215,24 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
       )
     : undefined;
 
-  const handover = new Handover(
-    "handover",
-    {
-      namespace,
-      image: nodeImage(settings),
-      imagePullPolicy: settings.image.pullPolicy,
-      serviceAccount,
-      setting: { ...handoverSetting(settings), bucket: bucket.name },
-      ...(order ? { order } : {}),
-      emergencies: [region, "both"],
-      stack: pulumi.getStack(),
-    },
-    { ...inCluster, dependsOn: [loadBalancers, ...(provisioning ? [provisioning] : []), ...memory] },
-  );
+  const handover = peer
+    ? new Handover(
+        "handover",
+        {
+          namespace,
+          image: nodeImage(settings),
+          imagePullPolicy: settings.image.pullPolicy,
+          serviceAccount,
+          setting: { ...handoverSetting(settings), bucket: bucket.name },
+          ...(order ? { order } : {}),
+          emergencies: [region, "both"],
+          stack: pulumi.getStack(),
+        },
+        { ...inCluster, dependsOn: [loadBalancers, ...(provisioning ? [provisioning] : []), ...memory] },
+      )
+    : undefined;
   // The receipt of a handover that is done is known; that of one which begins is read when it has ended.
-  const receipt = handover.job && !order?.done ? around.receipt(handover.job, handover.job.metadata.name) : latest;
+  const receipt = handover?.job && !order?.done ? around.receipt(handover.job, handover.job.metadata.name) : latest;
   const receiptMemory = receipt ? [new pulumi.Stash(handoverMemoryName, { input: receipt })] : [];
 
   // Depends on everything, so that nothing is deleted before the guard agrees.
@@ -287,7 +289,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
     ...(provisioning ? { provisioning: { job: provisioning.job } } : {}),
     runningReplicas,
     ...(receipt ? { handover: { receipt } } : {}),
-    emergency: handover.emergency,
+    emergency: handover?.emergency ?? {},
     pending,
   } satisfies { [K in keyof RegionOutputs]: AsInput<RegionOutputs[K]> };
 }

@@ -71,6 +71,7 @@ const remedies: Readonly<Record<string, (inputs: Inputs) => Remedy>> = {
   "aws:s3/bucketReplicationConfig:BucketReplicationConfig": again,
   "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": again,
   "aws:s3/bucketVersioning:BucketVersioning": again,
+  "kubernetes:batch/v1:CronJob": again,
   "kubernetes:batch/v1:Job": again,
   "kubernetes:core/v1:ConfigMap": again,
   "kubernetes:core/v1:Namespace": again,

@@ -72,7 +72,7 @@ export class Handover extends pulumi.ComponentResource {
       this.emergency[target] =
         `kubectl -n ${namespace} create job --from=cronjob/${template} ${template}-$(date +%s) && kubectl -n ${namespace} logs -f -l app.kubernetes.io/component=handover --tail=-1`;
       new k8s.batch.v1.CronJob(
-        `${name}-to-${target}`,
+        `${name}-${target === "both" ? "to-both" : "to-here"}`,
         {
           metadata: { name: template, namespace, labels, annotations: appliedByStack },
           spec: {

@@ -19,6 +19,7 @@ export const usualRemedies: Record<string, string> = {
   cluster: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:cluster: { default: "restate" }',
   serving: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:serving: { default: "both" }',
   home: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:home: { default: "region1" }',
+  standbyReplicas: "Set its default for both stacks in Pulumi.yaml, e.g. restate:standbyReplicas: { default: 1 }",
   replicas: "Set its default for both stacks in Pulumi.yaml, e.g. restate:replicas: { default: 3 }",
   domain: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:domain: { default: "restate.example.com" }',
   restateVersion: 'Set its default for both stacks in Pulumi.yaml, e.g. restate:restateVersion: { default: "1.7.12" }',
@@ -49,6 +50,7 @@ export const usualRemedies: Record<string, string> = {
   replication: 'Set it in the stack\'s file, e.g. restate:replication: {"timeControl":true}',
   protect: "pulumi config set restate:protect true",
   provisionTimeout: "pulumi config set restate:provisionTimeout 900",
+  handover: 'Set it in the stack\'s file, e.g. restate:handover: {"timeout":900}',
   tags: 'Set it in the stack\'s file, e.g. restate:tags: {"team":"platform"}',
   "aws:region": "pulumi config set aws:region us-east-1",
 };
@@ -767,6 +769,30 @@ export const badConfigurations: BadConfiguration[] = [
     problem: "must be a whole number from 30 to 3600 (seconds)",
   },
   {
+    name: "too short a time for a handover",
+    change: { handover: { timeout: 10 } },
+    key: "restate:handover.timeout",
+    problem: "must be a whole number from 60 to 7200 (seconds)",
+  },
+  {
+    name: "a handover that would never be blocked by snapshots",
+    change: { handover: { maxUnsavedRecords: 0 } },
+    key: "restate:handover.maxUnsavedRecords",
+    problem: "must be a whole number from 1 to 1000000000 (records)",
+  },
+  {
+    name: "more nodes that stand by than there are",
+    change: { replicas: 3, standbyReplicas: 4 },
+    key: "restate:standbyReplicas",
+    problem: "4 is more than replicas, 3",
+  },
+  {
+    name: "a negative number of nodes that stand by",
+    change: { standbyReplicas: -1 },
+    key: "restate:standbyReplicas",
+    problem: "must be a whole number from 0 to 9 (Restate nodes)",
+  },
+  {
     name: "a tag that AWS reserves",
     change: { tags: { "aws:team": "platform" } },
     key: "restate:tags.aws:team",
@@ -790,7 +816,7 @@ export const badConfigurations: BadConfiguration[] = [
     key: "restate:replica",
     problem: "is no setting",
     remedy:
-      "Remove it with pulumi config rm restate:replica, or use one of cluster, serving, home, replicas, domain, restateVersion, partitions, region, peer, forgetPeer, accountId, mode, kubernetes, kubeconfigContents, subnets, loadBalancers, identity, chart, image, resources, rocksdbMemory, storage, scheduling, serviceMonitor, env, snapshots, replication, protect, forceDestroy, provisionTimeout, tags",
+      "Remove it with pulumi config rm restate:replica, or use one of cluster, serving, home, replicas, standbyReplicas, domain, restateVersion, partitions, region, peer, forgetPeer, accountId, mode, kubernetes, kubeconfigContents, subnets, loadBalancers, identity, chart, image, resources, rocksdbMemory, storage, scheduling, serviceMonitor, env, snapshots, replication, protect, forceDestroy, provisionTimeout, handover, tags",
   },
   { name: "no AWS region", change: {}, within: { awsRegion: undefined }, key: "aws:region", problem: "is missing" },
   {

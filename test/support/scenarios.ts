@@ -110,6 +110,14 @@ export const scenarios: Record<string, Scenario> = {
   "nine-replicas": { about: "The largest cluster.", settings: (region) => ({ ...byKubeconfig(region), replicas: 9 }) },
 };
 
+/** What the Jobs of a cluster's first handover print, by the beginning of their names. */
+export const handoverJobs = (): Record<string, unknown> => ({
+  "restate-handover-1-region1": receiptOf(1, "both", "region1", { askedBy: someone }),
+  "restate-handover-1-region2": receiptOf(1, "both", "region2", { askedBy: someone }),
+});
+/** Who asked for them, outside any repository. */
+const someone = { settings: "0123456789abcdef", user: "alice" };
+
 /** An error as the engine sends it. */
 export function engineError(details: string): Error {
   return Object.assign(new Error(details), { details });
@@ -122,10 +130,7 @@ export class World {
   /** What the state of each stack remembers, by the names of its `Stash` resources. */
   readonly remembered = new Map<string, Record<string, unknown>>();
   /** What the Jobs of handovers printed, by the beginning of their names. */
-  jobs: Record<string, unknown> = {
-    "restate-handover-1-region1": receiptOf(1, "both", "region1"),
-    "restate-handover-1-region2": receiptOf(1, "both", "region2"),
-  };
+  jobs: Record<string, unknown> = handoverJobs();
   /** Account that the credentials belong to. */
   account = accountId;
   /** Pods of the cluster; by default as many as the settings have replicas. */

@@ -234,7 +234,7 @@ describe("the guard of a region", () => {
         if (command[0] === "curl") return JSON.stringify(more.health ?? { node_id: "N1:1" });
         if (command[0] === "bash") {
           assert.deepEqual(command, ["bash", "-s", "--", "own", "us-east-1", "peers", "us-west-2"]);
-          assert.match(input ?? "", /^#!\/usr\/bin\/env bash/);
+          assert.match(input ?? "", /take_role\(\)[\s\S]+^#!\/usr\/bin\/env bash/m);
           return JSON.stringify(more.snapshots ?? clean);
         }
         const key = Object.entries(removalQueries).find(([, query]) => query === command.at(-1))?.[0];

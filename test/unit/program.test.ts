@@ -4,12 +4,22 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { guardName } from "../../guard";
+import { handoverMemoryName } from "../../handover/plan";
+import type { Receipt } from "../../outputs";
 import { memoryName } from "../../peer";
 import { type RegionName, regionNames } from "../../topology";
 import { dumpsFolder, dumpsOf, playAll, type Recordings } from "../support/dumps";
 import { runningCluster } from "../support/fake-api-server";
 import { ofType, type Recording, resource } from "../support/mocks";
-import { engineError, scenarios, World } from "../support/scenarios";
+import { receiptOf } from "../support/receipts";
+import { engineError, handoverJobs, scenarios, World } from "../support/scenarios";
+
+/** What is read of a Job's specification. */
+interface PodSpecs {
+  template: {
+    spec: { serviceAccountName?: string; containers: { env: { name: string; value: string }[] }[] };
+  };
+}
 
 const usual = (scenario = "converged") => scenarios[scenario]!.settings;
 const peer = (region: RegionName) => `organization/restate/${region}`;
@@ -120,11 +130,117 @@ describe("runs", () => {
   test("a peer that has fewer nodes than there should be is not provisioned with", async () => {
     converged();
     const run = await world.run("region1", { ...usual()("region1"), replicas: 5 });
-    assert.deepEqual(ofType(run, "Job"), []);
+    assert.ok(!names(run).some((name) => name.includes("provisioning")));
     assert.deepEqual(pending(run), [
       `${peer("region2")} was last brought up with replicas 3, this stack has 5. Next: pulumi up --stack ${peer("region2")}`,
       `provisioning waits for 5 nodes of ${peer("region2")}, which has 3. Next: pulumi up --stack ${peer("region2")}`,
     ]);
+  });
+
+  describe("a change of serving", () => {
+    const settings = (region: RegionName, serving: string, more = {}) => ({ ...usual()(region), serving, ...more });
+    const drain = async () => {
+      converged();
+      const region2 = await world.run("region2", settings("region2", "region2"));
+      return { region2, region1: await world.run("region1", settings("region1", "region2")) };
+    };
+    const jobs = (run: Recording) => run.resources.filter(({ type }) => type === "kubernetes:batch/v1:Job");
+    const environment = (run: Recording) => {
+      const [container] = (resource(run, "handover-job").inputs.spec as never as PodSpecs).template.spec.containers;
+      return Object.fromEntries(container!.env.map(({ name, value }) => [name, value]));
+    };
+    const receipt = (run: Recording) => (run.outputs.handover as { receipt: Receipt } | undefined)?.receipt;
+
+    test("the lead hands over by a Job that follows the last one, and exports its receipt", async () => {
+      const { region2 } = await drain();
+      const env = environment(region2);
+      assert.deepEqual(
+        [env.TARGET, env.AFTER, env.REGION, env.LOG_ONE, env.LOG_BOTH],
+        ["region2", "0", "region2", "{node: 2}", "{node: 3, region: 2}"],
+      );
+      assert.equal(JSON.parse(env.NODES as string).length, 6);
+      assert.match(JSON.parse(env.ASKED as string).settings, /^[0-9a-f]{16}$/);
+      assert.deepEqual(receipt(region2), handoverJobs()["restate-handover-1-region2"]);
+      const { spec } = (resource(region2, "handover-job").inputs.spec as never as PodSpecs).template;
+      assert.equal(spec.serviceAccountName, "restate");
+    });
+
+    test("the other region runs no Job, shows the receipt and takes its own provisioning away", async () => {
+      const { region1 } = await drain();
+      assert.deepEqual(jobs(region1), []);
+      assert.deepEqual(receipt(region1), handoverJobs()["restate-handover-1-region2"]);
+      assert.deepEqual(pending(region1), []);
+    });
+
+    test("a further run of either changes nothing, and reads no Job's log again", async () => {
+      await drain();
+      const again = await world.run("region2", settings("region2", "region2"));
+      // Who asked is the one who asked then, as the receipt has it.
+      assert.deepEqual(JSON.parse(environment(again).ASKED as string), receipt(again)?.askedBy);
+      assert.equal(receipt(again)?.askedBy.user, "alice");
+      world.jobs = {};
+      assert.deepEqual(await world.run("region2", settings("region2", "region2")), again);
+      world.jobs = handoverJobs();
+    });
+
+    test("the way back is home's, with the next number", async () => {
+      await drain();
+      world.jobs = { ...handoverJobs(), "restate-handover-2-both": receiptOf(2, "region2", "both") };
+      const region1 = await world.run("region1", settings("region1", "both"));
+      assert.deepEqual([environment(region1).TARGET, environment(region1).AFTER], ["both", "1"]);
+      assert.equal(receipt(region1)?.number, 2);
+      const region2 = await world.run("region2", settings("region2", "both"));
+      assert.deepEqual(jobs(region2), []);
+      assert.equal(receipt(region2)?.number, 2);
+    });
+
+    test("a preview knows no receipt yet, and leaves the last one where nothing changes", async () => {
+      converged();
+      const before = await world.run("region2", settings("region2", "region2"), { preview: true });
+      const memory = (run: Recording) => resource(run, handoverMemoryName, "pulumi:index:Stash").inputs.input;
+      assert.equal(memory(before), "[unknown]");
+      await drain();
+      const later = await world.run("region2", settings("region2", "region2"), { preview: true });
+      assert.deepEqual(memory(later), handoverJobs()["restate-handover-1-region2"]);
+    });
+
+    test("nodes that stand by are stopped after the receipt, keep their load balancers, and the peer is told", async () => {
+      const standby = { standbyReplicas: 1 };
+      converged();
+      await world.run("region2", settings("region2", "region2", standby));
+      const cluster = runningCluster("us-east-1", 3);
+      cluster.pods.splice(1);
+      world.cluster = cluster;
+      const region1 = await world.run("region1", settings("region1", "region2", standby));
+      const release = resource(region1, "restate", "kubernetes:helm");
+      assert.equal((release.inputs.values as { replicaCount: number }).replicaCount, 1);
+      assert.equal(region1.outputs.runningReplicas, 1);
+      assert.deepEqual(
+        (region1.outputs.nodes as { zone: string }[]).map(({ zone }) => zone),
+        ["us-east-1a", "us-east-1b", "us-east-1c"],
+      );
+      world.cluster = undefined;
+    });
+
+    test("a memory that cannot be read hands nothing over", async () => {
+      await drain();
+      world.calls["pulumi:pulumi:readStackResourceOutputs"] = () => {
+        throw engineError("locked");
+      };
+      await assert.rejects(world.run("region2", settings("region2", "region2")), {
+        message: /this stack's own state cannot tell which handover was the last \(locked\)\.\nNothing was changed/,
+      });
+    });
+
+    test("a receipt that is gone can be had again", async () => {
+      converged();
+      world.jobs = {};
+      await assert.rejects(world.run("region2", settings("region2", "region2")), {
+        message:
+          /the handover is done, and its receipt cannot be read \(no pod of Job restate-handover-1-region2-\w+ is left that succeeded\)/,
+      });
+      world.jobs = handoverJobs();
+    });
   });
 
   test("a peer that was destroyed, or cannot be read, changes no resource", async () => {

@@ -34,7 +34,7 @@ const addresses =
   '"http://restate-1.region2.restate.example.com:5122","http://restate-2.region2.restate.example.com:5122"]';
 
 /** The whole environment, with what depends on the version where Restate expects it. */
-const environment = (dependent: [string, string][]) =>
+const environment = (dependent: [string, string][], early: [string, string][] = []) =>
   [
     ["RESTATE_LOG_FORMAT", "json"],
     ["RESTATE_CLUSTER_NAME", "restate"],
@@ -44,6 +44,7 @@ const environment = (dependent: [string, string][]) =>
     ["RESTATE_LOCATION", "region1"],
     ["RESTATE_ADVERTISED_ADDRESS", "http://$(POD_NAME).region1.restate.example.com:5122"],
     ["RESTATE_METADATA_CLIENT__ADDRESSES", addresses],
+    ...early,
     ["RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE", "2764MiB"],
     ["RESTATE_WORKER__SNAPSHOTS__DESTINATION", "s3://snapshots-a/snapshots"],
     ["RESTATE_WORKER__SNAPSHOTS__SNAPSHOT_INTERVAL_NUM_RECORDS", "10000"],
@@ -54,6 +55,10 @@ const environment = (dependent: [string, string][]) =>
   ].map(([name, value]) => ({ name, value }));
 
 const trimming: [string, string] = ["RESTATE_WORKER__EXPERIMENTAL_PARTITION_DRIVEN_LOG_TRIMMING", "true"];
+const gossip: [string, string][] = [
+  ["RESTATE_GOSSIP_EXTRAS_EXCHANGE_FREQUENCY", "1"],
+  ["RESTATE_GOSSIP_NUM_PEERS", "5"],
+];
 const interval: [string, string] = ["RESTATE_WORKER__SNAPSHOTS__SNAPSHOT_INTERVAL", "1h"];
 const retained: [string, string] = ["RESTATE_WORKER__SNAPSHOTS__NUM_RETAINED", "2"];
 const repository = "docker.restate.dev/restatedev/restate";
@@ -88,13 +93,18 @@ describe("chart values by version, in full", () => {
   const byVersion: Record<string, Record<string, unknown>> = {
     "1.4.3": { version: "1.4.3", image: { repository, pullPolicy }, env: environment([trimming]) },
     "1.5.6": { version: "1.5.6", image: { repository, pullPolicy }, nodeSelector, env: environment([trimming]) },
-    "1.6.1": { version: "1.6.1", image: { repository, pullPolicy }, nodeSelector, env: environment([interval]) },
-    "1.6.2": { image: { repository, pullPolicy, tag: "1.6.2" }, nodeSelector, env: environment([interval]) },
+    "1.6.1": {
+      version: "1.6.1",
+      image: { repository, pullPolicy },
+      nodeSelector,
+      env: environment([interval], gossip),
+    },
+    "1.6.2": { image: { repository, pullPolicy, tag: "1.6.2" }, nodeSelector, env: environment([interval], gossip) },
     "1.7.12": {
       image: { repository, pullPolicy, tag: "1.7.12" },
       nodeSelector,
       tolerations,
-      env: environment([interval, retained]),
+      env: environment([interval, retained], gossip),
     },
   };
   for (const [version, own] of Object.entries(byVersion)) {
@@ -210,6 +220,7 @@ describe("versions", () => {
         "partitionDrivenTrimmingSwitch",
         "snapshotInterval",
         "snapshotRetention",
+        "gossipSettings",
         "chartPodLabels",
         "chartImageTag",
         "chartNodeSelector",
@@ -219,13 +230,14 @@ describe("versions", () => {
   for (const [one, on] of [
     ["1.4.4", ["partitionDrivenTrimmingSwitch"]],
     ["1.5.0", ["partitionDrivenTrimmingSwitch", "chartNodeSelector"]],
-    ["1.6.1", ["snapshotInterval", "chartPodLabels", "chartNodeSelector"]],
-    ["1.6.2", ["snapshotInterval", "chartPodLabels", "chartImageTag", "chartNodeSelector"]],
+    ["1.6.1", ["snapshotInterval", "gossipSettings", "chartPodLabels", "chartNodeSelector"]],
+    ["1.6.2", ["snapshotInterval", "gossipSettings", "chartPodLabels", "chartImageTag", "chartNodeSelector"]],
     [
       "1.7.0",
       [
         "snapshotInterval",
         "snapshotRetention",
+        "gossipSettings",
         "chartPodLabels",
         "chartImageTag",
         "chartNodeSelector",
