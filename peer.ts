@@ -13,7 +13,7 @@ import { type PeerOutputs, peerOutputsSchema } from "./outputs";
 export const memoryName = "peer";
 
 /** What reading a stack's outputs gave. */
-export type StackRead =
+type StackRead =
   | { state: "found"; outputs: Record<string, unknown> }
   | { state: "none" }
   | { state: "unreadable"; reason: string };
