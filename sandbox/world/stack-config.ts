@@ -47,16 +47,17 @@ export function sandboxStackConfig(
       "restate:kubernetes": { kubeconfig, context: region.name },
       "restate:identity": { mode: "oidc", oidcIssuer: region.oidcIssuer },
       "restate:subnets": { byZone: seeded.subnets },
-      "restate:loadBalancers": { securityGroups: [seeded.securityGroupId], readyTimeout: 120 },
+      "restate:loadBalancers": { securityGroups: [seeded.securityGroupId], readyTimeout: 300 },
       // Every zone gets a node, as there are three of each.
       "restate:scheduling": {
         topologySpread: { whenUnsatisfiable: "DoNotSchedule" },
-        timeout: 120,
+        timeout: 300,
       },
       // The sandbox's own chart, since a registry may be out of reach.
       "restate:chart": { folder: join(projectDir, "sandbox", "chart") },
       "restate:partitions": 4,
-      "restate:provisionTimeout": 120,
+      // For eighteen nodes on a machine that has more to do; they need seconds when it has not.
+      "restate:provisionTimeout": 600,
       // Small enough for six nodes on one machine.
       "restate:resources": {
         requests: { cpu: "100m", memory: "256Mi" },
