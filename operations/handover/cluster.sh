@@ -31,10 +31,7 @@ ctl() { timeout 20 restatectl --address "$at" "$@" </dev/null; }
 # query SQL: the rows, one JSON object a line. Fails if the cluster gives no answer that is a list.
 query() {
   local rows
-  if ! rows=$(ctl sql --json "$1" 2>/dev/null | sed -n '/^\[/,$p' | jq -c 'arrays' 2>/dev/null) || [ -z "$rows" ]; then
-    find_address || true
-    return 1
-  fi
+  rows=$(ctl sql --json "$1" 2>/dev/null | sed -n '/^\[/,$p' | jq -c 'arrays' 2>/dev/null) && [ -n "$rows" ] || return 1
   jq -c '.[]' <<<"$rows"
 }
 
@@ -75,6 +72,7 @@ wait_until() {
       last=$count
     fi
     keep_lock
+    [[ $now != *"does not answer"* ]] || find_address || true
     [ -n "$heads" ] || note_heads
     sleep 0.1
   done
@@ -161,7 +159,7 @@ observe() {
   local name
   together observe_nodes observe_partitions observe_replicas observe_logs observe_progress
   for name in nodes partitions replicas logs progress; do
-    [ -e "$work/$name.new" ] || return 1
+    [ -e "$work/$name.new" ] || { find_address; return 1; }
     mv "$work/$name.new" "$work/$name"
   done
 }

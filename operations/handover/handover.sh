@@ -139,6 +139,8 @@ look() {
       "Nothing was changed. Look at the pods (kubectl get pods) and their load balancers (kubectl get services). Next: $NEXT"
     sleep 1
   done
+  partition_count=$(jq -s length "$work/partitions")
+  [ "$partition_count" -gt 0 ] || fail "the cluster has no partitions: it is not provisioned" "Nothing was changed. Next: npm run up"
   partition_range=$(jq -s '"\(map(.id) | min)-\(map(.id) | max)"' -r "$work/partitions")
   if [ -z "$to" ]; then
     # The one that is not whole comes back; if both are, or neither, the order does not matter.
@@ -152,7 +154,10 @@ look() {
   resumed=$(jq --arg to "$TARGET" '.lock != null and .lock.to == $to' <<<"$record")
 }
 
-outstanding() { if [ "$TARGET" = both ]; then outstanding_restore; else outstanding_drain; fi; }
+outstanding() {
+  missing everything-is-told nodes="${#names[@]}" partitions="$partition_count"
+  if [ "$TARGET" = both ]; then outstanding_restore; else outstanding_drain; fi
+}
 obstacles() {
   unexpected
   if [ "$TARGET" = both ]; then obstacles_to_restore; else obstacles_to_drain; fi
@@ -212,7 +217,7 @@ run() {
       fail "the cluster cannot be handed over to $TARGET; nothing was changed:" "${lines[@]}" "Next: npm run status, then $NEXT"
     fi
   fi
-  take_lock "$TARGET" "$order"
+  take_lock "$TARGET" "$order" "$number"
   observe || fail "the cluster does not answer" "Next: $NEXT"
   cp "$work/logs" "$work/logs.before"
   cp "$work/progress" "$work/progress.before"

@@ -35,7 +35,8 @@ write_record() {
   jq -e --argjson wanted "$wanted" '.token == $wanted.token' <<<"$record" >/dev/null
 }
 
-# take_lock TO NUMBER: waits for a run that shows no sign of life, and no longer; another that lives is an error.
+# take_lock TO NUMBER LAST: waits for a run that shows no sign of life, and no longer; another that lives is an error, and so is
+# one that has ended meanwhile, after the one numbered LAST.
 take_lock() {
   local seen since asked
   read_record || fail "the record of handovers cannot be read: the metadata store does not answer" "Next: $NEXT"
@@ -52,6 +53,9 @@ take_lock() {
       fi
     done
     [ "$(jq '.lock != null' <<<"$record")" = false ] || say "no sign of life for $lease s: it is taken over"
+  fi
+  if [ "$(jq .number <<<"$record")" != "$3" ]; then
+    fail "another handover has ended meanwhile: $(jq -r '"\(.number), to \(.serving)"' <<<"$record")" "Nothing was changed. Next: $NEXT"
   fi
   asked=$(jq -c --arg holder "$holder" --arg to "$1" --argjson number "$2" \
     '.lock = {holder: $holder, number: $number, to: $to, step: "begun"}' <<<"$record")
