@@ -38,7 +38,7 @@ export const receiptSchema = z.object({
   number: z.number().int(),
   from: z.enum(servingValues),
   to: z.enum(servingValues),
-  /** Times in UTC, ISO 8601. */
+  /** Times in UTC, ISO 8601 with milliseconds. The first step begins with the run, and each where the one before it ends. */
   began: z.string(),
   ended: z.string(),
   seconds: z.number(),

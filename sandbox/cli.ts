@@ -1,6 +1,7 @@
 /** The sandbox's command line: `npm run sandbox -- <command>`. */
 import { type Command, helpText, readArguments, UsageError, usageLine } from "./commands/command";
 import { down } from "./commands/down";
+import { drill } from "./commands/drill";
 import { env } from "./commands/env";
 import { fault } from "./commands/fault";
 import { logs } from "./commands/logs";
@@ -11,7 +12,7 @@ import { colours } from "./commands/text";
 import { up } from "./commands/up";
 import { witness } from "./commands/witness";
 
-const commands: readonly Command[] = [up, down, status, env, logs, shell, fault, practice, witness];
+const commands: readonly Command[] = [up, down, status, env, logs, shell, fault, practice, drill, witness];
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length));

@@ -52,8 +52,10 @@ trap finish EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-# step WHAT: begins a step; the last one's seconds are noted for the receipt.
-steps="[]" step_name="" step_began=$EPOCHREALTIME step_changes=0
+# step WHAT: begins a step; the last one's seconds are noted for the receipt. The first one begins with the script, so that
+# the steps' seconds are all that a run took.
+began=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
+steps="[]" step_name="looking at what speaks against it" step_began=$EPOCHREALTIME step_changes=0
 step() {
   steps=$(jq -c --arg name "$step_name" --arg began "$step_began" --arg ended "$EPOCHREALTIME" --argjson changes $((changes - step_changes)) \
     'if $name == "" then . else . + [{step: $name, seconds: ((($ended | tonumber) - ($began | tonumber)) * 1000 | round / 1000), changes: $changes}] end' <<<"$steps")
@@ -193,8 +195,7 @@ obstacles_settled() {
 }
 
 run() {
-  local open against order began
-  began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+  local open against order
   against=$(stale)
   [ -z "$against" ] || fail "$against" "Nothing was changed. If $TARGET is still wanted, run pulumi up again: it has seen that handover by then." \
     "If not, set restate:serving to $serving in Pulumi.yaml. Next: npm run history"
@@ -208,8 +209,8 @@ run() {
   order=$number
   [ "$serving" = "$TARGET" ] || order=$((number + 1))
   say "handover $order: $serving -> $TARGET; $(wc -l <<<"$open") things to do"
+  say "$step_name"
   # In full, and before anything is changed.
-  step "looking at what speaks against it"
   if [ -n "$open" ]; then
     against=$(obstacles_settled)
     if [ -n "$against" ]; then
@@ -231,7 +232,7 @@ run() {
   fi
   step ""
   observe || fail "the cluster does not answer" "Next: $NEXT"
-  write_receipt "$order" "$began"
+  write_receipt "$order"
   keep_receipt
   say "done: the cluster is served by $TARGET (handover $order)"
   jq -c .receipt <<<"$record"

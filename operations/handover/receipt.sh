@@ -5,10 +5,10 @@
 # problem STEP BUCKET CODE MESSAGE: what aws.sh could not do.
 problem() { say "  the bucket: $1: $3: $4"; }
 
-# write_receipt NUMBER BEGAN: completes the handover in the record, and gives the lock back.
+# write_receipt NUMBER: completes the handover in the record, and gives the lock back.
 write_receipt() {
   local next
-  next=$(jq -c --argjson number "$1" --arg began "$2" --arg ended "$(date -u +%Y-%m-%dT%H:%M:%SZ)" --arg to "$TARGET" \
+  next=$(jq -c --argjson number "$1" --arg began "$began" --arg ended "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" --arg to "$TARGET" \
     --argjson asked "$ASKED" --argjson steps "$steps" --arg unsaved "$unsaved_note" --arg where "${REGION:-}" \
     --slurpfile before "$work/logs.before" --slurpfile after "$work/logs" --slurpfile nodes "$work/nodes" \
     --slurpfile progressed "$work/progress.before" --slurpfile progress "$work/progress" '

@@ -11,6 +11,16 @@ export interface Figure {
   target?: number;
 }
 
+/** The same measured in two ways, several times each. */
+export interface Comparison {
+  what: string;
+  unit: "s" | "ms" | "runs";
+  original: readonly number[];
+  ours: readonly number[];
+  /** What ours should stay under, and what its ratio to the original's. */
+  target?: { value?: number; ratio?: number };
+}
+
 /** Time that a command took. */
 export interface Times {
   /** Seconds on the clock. */
@@ -60,6 +70,15 @@ export function previewFigures(
   ];
 }
 
+/** Reads `--partitions`: whole numbers from 1 to 1024 with commas between them. */
+export function partitionCounts(text: string): number[] {
+  const counts = text.split(",").map(Number);
+  if (counts.every((count) => Number.isInteger(count) && count >= 1 && count <= 1024)) return [...new Set(counts)];
+  throw new Error(
+    `--partitions takes partitions of the cluster, from 1 to 1024 and with commas between them, such as 4,32, not ${text}`,
+  );
+}
+
 /** Reads `--replicas`: whole numbers from 1 to 9 with commas between them. */
 export function replicaCounts(text: string): number[] {
   const counts = text.split(",").map(Number);
@@ -67,6 +86,34 @@ export function replicaCounts(text: string): number[] {
   throw new Error(
     `--replicas takes nodes a region, from 1 to 9 and with commas between them, such as 3,9, not ${text}`,
   );
+}
+
+/** How much of the original's ours is, by the medians. */
+export const ratioOf = ({ original, ours }: Comparison): number => median(ours) / median(original);
+
+/** Comparisons as a table for people: medians, their ratio, and whether the targets are met. */
+export function comparisonTable(comparisons: readonly Comparison[]): string {
+  const rows = comparisons.map((one) => {
+    const { what, unit, original, ours, target = {} } = one;
+    const shown = (value: number) =>
+      unit === "s" ? `${value.toFixed(1)} s` : unit === "ms" ? `${value.toFixed(0)} ms` : String(value);
+    if (unit === "runs") {
+      const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
+      return [what, `${sum(original)} of ${original.length}`, `${sum(ours)} of ${ours.length}`];
+    }
+    const ratio = ratioOf(one);
+    const goals = [
+      ...(target.value === undefined
+        ? []
+        : [{ met: median(ours) < target.value, words: `under ${shown(target.value)}` }]),
+      ...(target.ratio === undefined
+        ? []
+        : [{ met: ratio <= target.ratio, words: `at most ${target.ratio.toFixed(2)} of the original` }]),
+    ];
+    const verdicts = goals.map(({ met, words }) => `${met ? "met" : "missed"}: ${words}`);
+    return [what, shown(median(original)), shown(median(ours)), ratio.toFixed(2), verdicts.join("; ")];
+  });
+  return table(["MEDIANS", "ORIGINAL", "OURS", "RATIO", "TARGETS"], rows);
 }
 
 /** Figures as a table for people. */

@@ -56,6 +56,20 @@ export function readArguments(command: Command, args: string[]): Arguments | "he
   return { positionals: parsed.positionals, flags: parsed.values, json: parsed.values.json === true };
 }
 
+/** The value of a flag that takes a whole number from 1 to `most`; `fallback` where it is not given. */
+export function wholeNumberFlag(
+  command: Command,
+  flags: Arguments["flags"],
+  name: string,
+  fallback: number,
+  most: number,
+): number {
+  const text = flags[name] as string | undefined;
+  if (text === undefined) return fallback;
+  if (/^\d{1,6}$/.test(text) && Number(text) >= 1 && Number(text) <= most) return Number(text);
+  throw new UsageError(`--${name} takes a whole number from 1 to ${most}, not ${text}`, command);
+}
+
 /** The usage line of a command. */
 export function usageLine(command: Command): string {
   return `npm run sandbox -- ${`${command.name} ${command.usage}`.trim()}`;

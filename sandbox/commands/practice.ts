@@ -7,7 +7,7 @@ import { deployService, portsOfRegions, type RegionPorts, removeService } from "
 import { type Figures, figuresByRegion, figuresOf } from "../service/figures";
 import { startLoad } from "../service/load";
 import { hostPortsOf } from "../world/access";
-import { type Arguments, type Command, UsageError } from "./command";
+import { type Arguments, type Command, UsageError, wholeNumberFlag } from "./command";
 import { Progress } from "./progress";
 import { colours, table } from "./text";
 
@@ -84,12 +84,8 @@ interface LoadArguments {
 
 /** What the load is to be like, from the flags. Pure. */
 export function loadArguments(flags: Arguments["flags"]): LoadArguments {
-  const number = (name: string, fallback: number, most: number): number => {
-    const text = flags[name] as string | undefined;
-    if (text === undefined) return fallback;
-    if (/^\d{1,6}$/.test(text) && Number(text) >= 1 && Number(text) <= most) return Number(text);
-    throw new UsageError(`--${name} takes a whole number from 1 to ${most}, not ${text}`, practice);
-  };
+  const number = (name: string, fallback: number, most: number) =>
+    wholeNumberFlag(practice, flags, name, fallback, most);
   return {
     seconds: number("seconds", 10, 86_400),
     clients: number("clients", 8, 1_000),

@@ -1,6 +1,4 @@
 /** `up`: brings up the sandbox's world, or what of it is not up. */
-import { spawn } from "node:child_process";
-import { join } from "node:path";
 import {
   describeMissing,
   ensureToolchain,
@@ -11,8 +9,9 @@ import {
 } from "../toolchain";
 import { writeKubeconfigs } from "../world/access";
 import type { HostPortsStatus } from "../world/control";
-import { ensureStacks, operatorEnvironment, pulumiHome, writeStackConfigs } from "../world/environment";
-import { projectDir, sandboxDir } from "../world/paths";
+import { ensureStacks, pulumiHome, writeStackConfigs } from "../world/environment";
+import { runUp } from "../world/operator";
+import { sandboxDir } from "../world/paths";
 import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
 import { type ProgressListener, startWorld, WorldError, whileLocked } from "../world/world";
@@ -37,7 +36,7 @@ an operator would: npm run up, with the environment that \`env\` prints.`,
     const say = (text: string) => void process.stderr.write(`${text}\n`);
     say(`The world is up after ${duration(progress.elapsed)}.`);
     if (args.flags["world-only"] !== true) {
-      const code = await deploy(args.json);
+      const { code } = await runUp(args.json);
       if (code !== 0) return code;
     }
     if (args.json) {
@@ -56,24 +55,6 @@ an operator would: npm run up, with the environment that \`env\` prints.`,
     return 0;
   },
 };
-
-/** Deploys both stacks as an operator would: the same command, in the environment that `env` prints. */
-function deploy(json: boolean): Promise<number> {
-  const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(regions[0]!);
-  const child = spawn(
-    process.execPath,
-    ["--import", "tsx", join(projectDir, "commands", "up.ts"), "--yes", ...(json ? ["--json"] : [])],
-    {
-      cwd: projectDir,
-      env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
-      stdio: ["ignore", "inherit", "inherit"],
-    },
-  );
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("exit", (code) => resolve(code ?? 1));
-  });
-}
 
 /**
  * Brings up the world and writes what the host needs to reach it: kubeconfigs, tools, Pulumi's home, the stacks'

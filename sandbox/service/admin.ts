@@ -50,9 +50,8 @@ export interface AccountState {
   lines: Map<number, Line>;
 }
 
-const rowsSchema = z.object({
-  rows: z.array(z.object({ service_key: z.string(), key: z.string(), value_utf8: z.string() })),
-});
+const stateRow = z.object({ service_key: z.string(), key: z.string(), value_utf8: z.string() });
+const placeRow = z.object({ service_key: z.string(), partition_key: z.string() });
 
 /** How long a query that fails is sent again, in milliseconds. */
 const queryPatience = 30_000;
@@ -61,16 +60,34 @@ const queryPatience = 30_000;
  * A query's answer. A scan that is under way while a partition's leader moves ends with an error of the server's, such as
  * `No such scanner`: that says nothing about the data, and the query is sent again.
  */
-async function rowsOf(admin: string, query: string, patience: number): Promise<z.infer<typeof rowsSchema>["rows"]> {
+async function rowsOf<T>(admin: string, query: string, row: z.ZodType<T>, patience: number): Promise<T[]> {
+  const schema = z.object({ rows: z.array(row) });
   const deadline = Date.now() + patience;
   for (;;) {
     try {
-      return rowsSchema.parse(await ask(admin, "/query", { query })).rows;
+      return schema.parse(await ask(admin, "/query", { query })).rows;
     } catch (error) {
       if (error instanceof z.ZodError || Date.now() > deadline) throw error;
       await sleep(200);
     }
   }
+}
+
+/** Selects the ledger's accounts whose names begin with `prefix`. */
+function ofAccounts(prefix: string): string {
+  if (!/^[\w-]*$/.test(prefix)) throw new Error(`accounts' names have letters, digits and hyphens, unlike ${prefix}`);
+  return `where service_name = '${ledgerName}' and starts_with(service_key, '${prefix}')`;
+}
+
+/**
+ * The partitions of all accounts whose names begin with `prefix`, by account, in a cluster with so many of them. Each has an
+ * equal share of the keys, which are numbers of 64 bits.
+ */
+export async function readPartitions(admin: string, prefix: string, partitions: number): Promise<Map<string, number>> {
+  const query = `select distinct service_key, cast(partition_key as varchar) as partition_key from state ${ofAccounts(prefix)}`;
+  const rows = await rowsOf(admin, query, placeRow, queryPatience);
+  const share = (1n << 64n) / BigInt(partitions);
+  return new Map(rows.map(({ service_key: name, partition_key: key }) => [name, Number(BigInt(key) / share)]));
 }
 
 /**
@@ -82,11 +99,12 @@ export async function readState(
   prefix: string,
   patience = queryPatience,
 ): Promise<Map<string, AccountState>> {
-  if (!/^[\w-]*$/.test(prefix)) throw new Error(`accounts' names have letters, digits and hyphens, unlike ${prefix}`);
-  const query =
-    `select service_key, key, value_utf8 from state where service_name = '${ledgerName}' ` +
-    `and starts_with(service_key, '${prefix}')`;
-  const rows = await rowsOf(admin, query, patience);
+  const rows = await rowsOf(
+    admin,
+    `select service_key, key, value_utf8 from state ${ofAccounts(prefix)}`,
+    stateRow,
+    patience,
+  );
   const accounts = new Map<string, AccountState>();
   for (const { service_key: name, key, value_utf8: value } of rows) {
     const account = accounts.get(name) ?? { balance: emptyBalance, lines: new Map() };

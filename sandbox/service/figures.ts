@@ -44,6 +44,25 @@ export function figuresOf(calls: readonly CallRecord[]): Figures {
   };
 }
 
+/**
+ * What callers noticed between two moments: figures of the calls that were under way at some time in between, and of the
+ * silences that fall into it, also in part.
+ */
+export function figuresBetween(calls: readonly CallRecord[], from: number, to: number): Figures {
+  const answered = calls.filter((call) => call.outcome === "acknowledged");
+  const ends = answered.map((call) => call.end).sort((a, b) => a - b);
+  const first = ends.findLast((end) => end <= from) ?? from;
+  const last = ends.find((end) => end >= to) ?? to;
+  const moments = [first, ...ends.filter((end) => end > first && end < last), last];
+  const meanwhile = calls.filter((call) => call.end >= from && call.start <= to);
+  const inTime = ends.filter((end) => end >= from && end <= to).length;
+  return {
+    ...figuresOf(meanwhile),
+    perSecond: to > from ? (1000 * inTime) / (to - from) : 0,
+    longestSilence: moments.slice(1).reduce((longest, moment, i) => Math.max(longest, moment - moments[i]!), 0),
+  };
+}
+
 /** Figures by the region that answered, or was asked last. */
 export function figuresByRegion(calls: readonly CallRecord[]): Record<string, Figures> {
   const names = [...new Set(calls.map((call) => call.region))].sort();

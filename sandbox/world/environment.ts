@@ -18,11 +18,11 @@ import { hostAwsEndpoint, insideAwsEndpoint, sandboxStackConfig, worldKeys } fro
  * The Pulumi project as the sandbox sees it: links to the clone's program, beside stack files of the sandbox's own. So
  * every command of Pulumi reads and writes these, and the clone's stay as they are.
  */
-const stackFolder = join(sandboxDir, "project");
+export const stackFolder = join(sandboxDir, "project");
 
 /** The stack configuration file of a region. */
-function stackConfigFile(region: string): string {
-  return join(stackFolder, `Pulumi.${region}.yaml`);
+function stackConfigFile(region: string, project = stackFolder): string {
+  return join(project, `Pulumi.${region}.yaml`);
 }
 
 /** Makes the links of the project folder; what is there already stays. */
@@ -57,8 +57,8 @@ interface StackFile {
 }
 
 /** A region's stack file; empty where there is none. */
-function readStackFile(region: string): StackFile {
-  const file = stackConfigFile(region);
+export function readStackFile(region: string, project = stackFolder): StackFile {
+  const file = stackConfigFile(region, project);
   return existsSync(file) ? (parse(readFileSync(file, "utf8")) as StackFile) : {};
 }
 
