@@ -118,7 +118,7 @@ export interface RegionOutputs extends PeerOutputs {
   release: { name: string; chart: string; chartVersion: string; restateVersion: string };
   /** The outgoing side of the snapshots' replication; absent while the peer has no bucket. */
   replication?: { ruleId: string; destination: string; roleArn: string };
-  /** The Job that provisioned the cluster or found it provisioned; absent in the region that does not lead. */
+  /** The Job that provisioned the cluster or found it provisioned; absent in the region that is not home. */
   provisioning?: { job: string };
   /** How a handover is started without Pulumi: a command by the regions that shall serve. */
   emergency: Record<string, string>;

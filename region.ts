@@ -198,7 +198,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
     { ...inCluster, dependsOn: [release] },
   );
 
-  const provisioning = provisionFrom(settings, lead, peer, pending)
+  const provisioning = provisionFrom(settings, peer, pending)
     ? new Provisioning(
         "provisioning",
         {
@@ -295,8 +295,9 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
 }
 
 /** Whether this stack provisions now; says in `pending` what it waits for if it is the one to do so but cannot yet. */
-function provisionFrom(settings: Settings, lead: string, peer: PeerOutputs | undefined, pending: string[]): boolean {
-  if (lead !== settings.region) return false;
+function provisionFrom(settings: Settings, peer: PeerOutputs | undefined, pending: string[]): boolean {
+  // Home's whoever serves: a handover makes and deletes no Job of it.
+  if (settings.home !== settings.region) return false;
   if (!peer) {
     pending.push(`provisioning waits for the nodes of the peer. Next: pulumi up --stack ${settings.peer}`);
     return false;

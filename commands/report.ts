@@ -1,5 +1,7 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
-
+import type { Receipt } from "../outputs";
+import type { HandoverRecord } from "../restate/handover";
+import { leadRegion, type RegionName, type Serving } from "../topology";
 import { judgeSnapshots, overdueSnapshots, type SnapshotRules, type SnapshotState, snapshotRows } from "./snapshots";
 
 /** One row of Restate's table `nodes`. */
@@ -67,6 +69,10 @@ export interface RegionView {
   pending: string[];
   /** What the stack says of its nodes. */
   nodes: { name: string; pod: string; zone: string; loadBalancer: { name: string; hostname: string } }[];
+  /** Restate nodes that it should run now: fewer than it has where a drained region stands by. Absent: all. */
+  runningReplicas?: number;
+  /** The last handover that its stack knows of. */
+  receipt?: Receipt;
   pods: PodRow[];
   /** Load balancers that the cluster's Services have now, by pod. */
   loadBalancers: Record<string, string | undefined>;
@@ -85,6 +91,8 @@ export interface ClusterView {
   nodes: NodeRow[];
   logs: LogRow[];
   partitions: PartitionRow[];
+  /** Where the handovers have led; absent if the metadata store does not answer. */
+  record?: HandoverRecord;
 }
 
 /** Everything that the report is made from. */
@@ -93,6 +101,9 @@ export interface StatusView {
   cluster?: ClusterView;
   /** Why the Restate cluster could not be asked. */
   noCluster?: string;
+  /** The regions that are to serve, and the home region, as the settings have it. */
+  serving: Serving;
+  home: RegionName;
   replicas: number;
   partitions: number;
 }
@@ -133,6 +144,45 @@ function recordsBehind(row: PartitionRow): number {
   return Math.max(0, row.target_tail_lsn - 1 - (row.applied_log_lsn ?? 0));
 }
 
+/** Whether a handover has withdrawn the node: it takes no records, has no partitions, and is no member of the metadata store. */
+const isWithdrawn = (node: NodeRow) =>
+  node.storage_state === "read-only" && node.worker_state === "draining" && node.metadata_server_state !== "member";
+
+/** What is wrong about who serves: the cluster against its own record of handovers, and against the settings. */
+function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
+  const { record } = cluster;
+  if (!record) return [];
+  const { serving, lock } = record;
+  const lead = view.regions.find(({ region }) => region === leadRegion(view));
+  const up = `pulumi up --stack ${lead?.stack ?? leadRegion(view)}`;
+  if (lock) {
+    const where = view.regions.map((region) => `${kubectl(region)} get pods -l app.kubernetes.io/component=handover`);
+    const what = `handover ${lock.number} to ${lock.to} runs, or was stopped (${lock.holder}, at: ${lock.step})`;
+    return [{ severity: "warning", what, next: `${where.join("; ")}; if none runs: ${up}` }];
+  }
+  const astray = cluster.nodes.filter((node) =>
+    serving === "both" || serving === node.location
+      ? node.storage_state !== "read-write" || node.worker_state !== "active" || node.metadata_server_state !== "member"
+      : !isWithdrawn(node),
+  );
+  if (record.number > 0 && astray.length > 0) {
+    const names = astray.map(({ name }) => name).join(", ");
+    const what = `the cluster is between two regions: its last handover led to ${serving}, and that does not hold for ${names}`;
+    // An `up` finds the Job of that handover done.
+    const runner = view.regions.find(({ region }) => region === leadRegion({ home: view.home, serving }))!;
+    const again = `${kubectl(runner)} create job --from=cronjob/restate-serve-${serving} restate-serve-${serving}-again`;
+    return [{ severity: "error", what, next: serving === view.serving ? again : up }];
+  }
+  if (serving === view.serving) return [];
+  return [
+    {
+      severity: "warning",
+      what: `the cluster is served by ${serving}, and serving is set to ${view.serving}`,
+      next: up,
+    },
+  ];
+}
+
 /** All that is wrong, errors first. */
 export function judge(view: StatusView): Finding[] {
   const findings: Finding[] = [];
@@ -148,8 +198,10 @@ export function judge(view: StatusView): Finding[] {
       error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl(region)} get pods`);
       continue;
     }
-    for (const node of region.nodes) {
+    for (const [i, node] of region.nodes.entries()) {
+      const standsBy = i >= (region.runningReplicas ?? region.nodes.length);
       const pod = region.pods.find((p) => p.name === node.pod);
+      if (!pod && standsBy) continue;
       if (!pod) error(`${node.name}: its pod does not exist`, `${kubectl(region)} describe statefulset restate`);
       else if (!pod.ready) {
         error(
@@ -192,8 +244,15 @@ export function judge(view: StatusView): Finding[] {
   const asked = view.regions.find((region) => region.stack === cluster.askedIn.stack)!;
   const status = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl status`;
   const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
-  for (const node of cluster.nodes.filter((one) => one.state !== "alive"))
-    error(`${node.name} is ${node.state}`, status);
+  findings.push(...judgeServing(view, cluster));
+  const resting = new Set(
+    view.regions.flatMap(({ nodes, runningReplicas = nodes.length }) =>
+      nodes.slice(runningReplicas).map(({ name }) => name),
+    ),
+  );
+  for (const node of cluster.nodes.filter((one) => one.state !== "alive")) {
+    if (!resting.has(node.name) || !isWithdrawn(node)) error(`${node.name} is ${node.state}`, status);
+  }
   const expected = 2 * view.replicas;
   if (cluster.nodes.length !== expected)
     error(`the cluster has ${cluster.nodes.length} nodes, not ${expected}`, status);
@@ -246,6 +305,17 @@ function snapshotTable({ regions, cluster, partitions }: StatusView): string[] {
   return rows.length > 0 ? [table(rows)] : [];
 }
 
+/** Who serves, in one line; empty before the first handover. */
+function servingLine({ cluster, regions }: StatusView): string[] {
+  const { record } = cluster ?? {};
+  if (!record || record.number === 0) return [];
+  const receipt = regions.map((region) => region.receipt).find((one) => one?.number === record.number);
+  const since = receipt ? ` since ${receipt.ended.replace(/\.\d+Z$/, "Z")}` : "";
+  const alone =
+    record.serving === "both" ? "both regions" : `${record.serving} alone: its loss would be the loss of the cluster`;
+  return [`served by ${alone} (handover ${record.number}${since}; npm run history)`];
+}
+
 /** The whole report, for people: what is wrong first. */
 export function render(view: StatusView): string {
   const findings = judge(view);
@@ -253,6 +323,7 @@ export function render(view: StatusView): string {
   if (findings.length === 0) parts.push("✓ all is well");
   for (const { severity, what, next } of findings)
     parts.push(`${severity === "error" ? "✗" : "!"} ${what}\n    next: ${next}`);
+  parts.push(...servingLine(view));
 
   const rowOf = (name: string) => view.cluster?.nodes.find((node) => node.name === name);
   const leadCount = (id: string) => view.cluster?.partitions.filter((row) => row.node === id && leads(row)).length ?? 0;
@@ -260,12 +331,20 @@ export function render(view: StatusView): string {
     table([
       ["NODE", "POD", "STATE", "STORAGE", "WORKER", "METADATA", "LEADS", "ZONE", "LOAD BALANCER"],
       ...view.regions.flatMap((region) =>
-        region.nodes.map((node) => {
+        region.nodes.map((node, i) => {
           const row = rowOf(node.name);
           const pod = region.pods.find((p) => p.name === node.pod);
           return [
             node.name,
-            region.unreachable ? "?" : pod ? (pod.ready ? "ready" : pod.phase) : "none",
+            region.unreachable
+              ? "?"
+              : pod
+                ? pod.ready
+                  ? "ready"
+                  : pod.phase
+                : i < (region.runningReplicas ?? i + 1)
+                  ? "none"
+                  : "standby",
             row?.state ?? "?",
             row?.storage_state ?? "?",
             row?.worker_state ?? "?",

@@ -69,8 +69,10 @@ export class Handover extends pulumi.ComponentResource {
     this.emergency = {};
     for (const target of args.emergencies) {
       const template = `restate-serve-${target}`;
+      const kubectl = `kubectl -n ${namespace}`;
+      // Asked again until the container has begun to print.
       this.emergency[target] =
-        `kubectl -n ${namespace} create job --from=cronjob/${template} ${template}-$(date +%s) && kubectl -n ${namespace} logs -f -l app.kubernetes.io/component=handover --tail=-1`;
+        `job=${template}-$(date +%s) && ${kubectl} create job --from=cronjob/${template} "$job" && until ${kubectl} logs -f "job/$job"; do sleep 1; done`;
       new k8s.batch.v1.CronJob(
         `${name}-${target === "both" ? "to-both" : "to-here"}`,
         {

@@ -1,4 +1,4 @@
-/** Provisions the Restate cluster: a Job in the lead region that waits for every node of both regions. */
+/** Provisions the Restate cluster: a Job in the home region that waits for every node of both regions. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Job } from "@pulumi/kubernetes/batch/v1";

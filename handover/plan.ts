@@ -81,7 +81,7 @@ export function planHandover(question: HandoverQuestion): HandoverPlan {
   if (lead !== region) {
     if (changes) {
       plan.pending.push(
-        `the cluster is still served by ${served(before)}, and ${served(serving)} should serve it: ${lead} hands it over. Next: pulumi up --stack ${settings.peer}`,
+        `${lead} hands the cluster over (serving: ${before} -> ${serving}). Next: pulumi up --stack ${settings.peer}`,
       );
     }
     return plan;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Provisions the cluster once every node of both regions answers, or finds that it is provisioned; then reads the
-# cluster to see that it is so, since restatectl exits 0 even when it failed. Changes nothing on a second run.
+# cluster to see that it is so, since restatectl exits 0 even when it failed. Changes nothing on a second run. Nodes that a
+# handover has withdrawn need not be there.
 #
 # Environment:
 #   CLUSTER                Restate's cluster name
@@ -23,7 +24,7 @@ expired() { [ "$SECONDS" -ge "$TIMEOUT" ]; }
 
 mapfile -t names < <(jq -r '.[].name' <<<"$NODES")
 mapfile -t addresses < <(jq -r '.[].address' <<<"$NODES")
-first=${addresses[0]}
+first=${addresses[0]} # the one that restatectl asks
 
 # What is wrong with the node behind an address; empty if it answers and is the right one.
 fault_of() {
@@ -42,20 +43,33 @@ fault_of() {
 # Rows of a query as JSON; fails if the cluster gives no list. (jq alone is content with an empty answer.)
 query() {
   local rows
-  rows=$(restatectl --address "$first" sql --json "$1" 2>/dev/null | jq -c 'arrays' 2>/dev/null) || return 1
+  rows=$(timeout 20 restatectl --address "$first" sql --json "$1" 2>/dev/null | jq -c 'arrays' 2>/dev/null) || return 1
   [ -n "$rows" ] && printf '%s\n' "$rows"
 }
 
+# shellcheck disable=SC2016 # this is jq's
+is_withdrawn='def is_withdrawn: .storage_state == "read-only" and .worker_state == "draining" and .metadata_server_state == "standby";'
+
+node_states() { query "select name, state, storage_state, worker_state, metadata_server_state from nodes"; }
+
+# Names of the nodes that hold nothing since a handover: their region may run fewer nodes, or none.
+withdrawn() { node_states | jq -r "$is_withdrawn"' .[] | select(is_withdrawn) | .name' 2>/dev/null || true; }
+
 wait_for_nodes() {
-  local last="" faults waiting i fault answers
+  local last="" faults waiting i fault answers idle=""
   answers=$(mktemp -d)
   while :; do
     # All at once: one that does not answer costs seconds.
     for i in "${!names[@]}"; do fault_of "${addresses[$i]}" >"$answers/$i" & done
     wait
+    for i in "${!names[@]}"; do
+      [ -s "$answers/$i" ] || { first=${addresses[$i]} && break; }
+    done
+    if [ -n "$(cat "$answers"/*)" ] && provisioned; then idle=$(withdrawn); fi
     faults=() waiting=""
     for i in "${!names[@]}"; do
       fault=$(<"$answers/$i")
+      if [ -n "$fault" ] && grep -qxF -e "${names[$i]}" <<<"$idle"; then continue; fi
       [ -z "$fault" ] || { faults+=("${names[$i]} (${addresses[$i]}) $fault") && waiting+=" ${names[$i]}"; }
     done
     [ ${#faults[@]} -gt 0 ] || break
@@ -70,13 +84,13 @@ wait_for_nodes() {
     fi
     sleep 2
   done
-  say "all ${#names[@]} nodes answer"
+  say "all ${#names[@]} nodes answer${idle:+, but for those that a handover has withdrawn}"
 }
 
 provisioned() {
   local address
   for address in "${addresses[@]}"; do
-    curl --fail --silent --max-time 5 "$address/health" 2>/dev/null | jq -e '.node_id != null' >/dev/null 2>&1 && return 0
+    curl --fail --silent --max-time 5 "$address/health" 2>/dev/null | jq -e --arg cluster "$CLUSTER" '.cluster_name == $cluster and .node_id != null' >/dev/null 2>&1 && return 0
   done
   return 1
 }
@@ -85,10 +99,11 @@ provisioned() {
 # membership must be those of a cluster that was provisioned just now; an older one may have been handed over since.
 missing() {
   local nodes logs partitions
-  nodes=$(query "select name, state, metadata_server_state from nodes") || { echo "the cluster's nodes cannot be read"; return; }
-  jq -r --argjson expected "$NODES" --arg kind "$1" '
+  nodes=$(node_states) || { echo "the cluster's nodes cannot be read"; return; }
+  jq -r --argjson expected "$NODES" --arg kind "$1" "$is_withdrawn"'
     . as $rows | $expected[].name as $name | [$rows[] | select(.name == $name)] as $found
     | if ($found | length) == 0 then "node \($name) has not joined"
+      elif $kind == "old" and ($found[0] | is_withdrawn) then empty
       elif $found[0].state != "alive" then "node \($name) is \($found[0].state)"
       elif $kind == "new" and $found[0].metadata_server_state != "member" then "node \($name) is no metadata member yet (\($found[0].metadata_server_state))"
       else empty end' <<<"$nodes"

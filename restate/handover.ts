@@ -1,7 +1,8 @@
 /** The scripts and gates that hand the cluster over, as they are brought into pods: operations/handover. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { NodeIdentity, Replication } from "../topology";
+import { z } from "zod";
+import { type NodeIdentity, type Replication, servingValues } from "../topology";
 
 const operations = resolve(__dirname, "../operations");
 
@@ -84,3 +85,21 @@ export function handoverScript(environment: Record<string, string>, mode: "check
     "",
   ].join("\n");
 }
+
+/** The command that reads the cluster's record of handovers; operations/handover/record.sh writes it. */
+export const recordCommand = ["restatectl", "metadata", "get", "--key", "restate-two-regions/handover"];
+
+const recordSchema = z.object({
+  /** Of the last handover that was completed; 0 if there was none. */
+  number: z.number().default(0),
+  /** What it led to. */
+  serving: z.enum(servingValues).default("both"),
+  /** The one that runs, or was killed and nobody has gone on with. */
+  lock: z.object({ holder: z.string(), number: z.number(), to: z.enum(servingValues), step: z.string() }).nullish(),
+});
+
+/** The part of the cluster's record of handovers that tells where it is. */
+export type HandoverRecord = z.infer<typeof recordSchema>;
+
+/** Reads what the command printed: `null` before the first handover. Throws if that is no record. */
+export const handoverRecord = (printed: string): HandoverRecord => recordSchema.parse(JSON.parse(printed) ?? {});

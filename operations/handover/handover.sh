@@ -238,20 +238,22 @@ run() {
   jq -c .receipt <<<"$record"
 }
 
-# save: has snapshots made, so that nothing depends on records that the drained nodes hold. What cannot be saved now is
-# noted in the receipt and does not undo the handover.
+# save: has snapshots made, so that nothing depends on records that the drained nodes hold; once more if the cluster has
+# begun further segments meanwhile. What cannot be saved now is noted in the receipt and does not undo the handover.
 unsaved_note=""
 save() {
-  local until=$((SECONDS + 30)) lines
-  lines=$(missing snapshots-cover-older-records)
-  [ -n "$lines" ] || return 0
-  change snapshots create
+  local until=$((SECONDS + 45)) asked="" lines
   while :; do
     lines=$(missing snapshots-cover-older-records)
     [ -n "$lines" ] || return 0
     [ "$SECONDS" -lt "$until" ] && [ "$SECONDS" -lt "$TIMEOUT" ] || break
-    keep_lock
-    sleep 0.3
+    if [ -z "$asked" ] || [ $((SECONDS - asked)) -ge 12 ]; then
+      asked=$SECONDS
+      change snapshots create
+    else
+      keep_lock
+      sleep 0.3
+    fi
   done
   unsaved_note=$lines
   say "  not saved yet: $(head -n 1 <<<"$lines")"

@@ -67,7 +67,7 @@ export const scenarios: Record<string, Scenario> = {
     settings: (region) => ({ ...byKubeconfig(region), serving: "region1" }),
   },
   "serving-region2": {
-    about: "region1 is drained: region2 leads, and owns what provisions; the role stays at home.",
+    about: "region1 is drained: region2 leads; the role and what provisions stay at home.",
     settings: (region) => ({ ...byKubeconfig(region), serving: "region2" }),
   },
   "eks-discovered": {

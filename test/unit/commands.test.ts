@@ -172,6 +172,8 @@ function statusView(
   return {
     regions: [regionView("region1", changes.region1), regionView("region2", changes.region2)],
     cluster: clusterView(changes.cluster),
+    serving: "both",
+    home: "region1",
     replicas: 3,
     partitions: partitionCount,
     ...changes.top,

@@ -141,6 +141,39 @@ describe("provision.sh", () => {
     assert.deepEqual(provisions(calls), []);
   });
 
+  /** A node as a handover leaves it, or partly so. */
+  const idle = (changes: Record<string, string> = {}) => ({
+    name: "restate-0.region2",
+    state: "dead",
+    storage_state: "read-only",
+    worker_state: "draining",
+    metadata_server_state: "standby",
+    ...changes,
+  });
+
+  test("a node that a handover has withdrawn need not be there", async () => {
+    const { [`health/${two}`]: _, ...there } = provisioned;
+    const { code, out } = await run({ ...there, ...complete, nodes: [members()[0], idle()] });
+    assert.equal(
+      out,
+      "Ts  all 2 nodes answer, but for those that a handover has withdrawn\nTs  the cluster is provisioned already\nTs  done: 2 nodes in cluster restate\n",
+    );
+    assert.equal(code, 0);
+  });
+
+  for (const [state, value] of [
+    ["storage_state", "read-write"],
+    ["worker_state", "active"],
+    ["metadata_server_state", "member"],
+  ] as const) {
+    test(`a node that is not there, and still ${value}, is missed`, async () => {
+      const { [`health/${two}`]: _, ...there } = provisioned;
+      const { code, out } = await run({ ...there, ...complete, nodes: [members()[0], idle({ [state]: value })] });
+      assert.equal(code, 1);
+      assert.match(out, /after 0 s these nodes do not answer:\n {7}restate-0\.region2/);
+    });
+  }
+
   test("one node is provisioned, another is new: does not provision again", async () => {
     const { code, calls } = await run({ ...answering, [`health/${two}`]: health(two, "N2"), ...complete });
     assert.equal(code, 0);
