@@ -8,6 +8,7 @@ import { checkHandover, handoverInWords } from "./handover/preview";
 import { lastHandover, readReceipt } from "./handover/receipts";
 import { handoverSetting } from "./handover/setting";
 import { readKubeconfig } from "./kubernetes/access";
+import { followJob } from "./kubernetes/jobLog";
 import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
 import { decidePeer, readPeer } from "./peer";
 import { deployRegion } from "./region";
@@ -65,6 +66,12 @@ export = async () => {
       pulumi.runtime.isDryRun()
         ? (pulumi.unknown as never)
         : pulumi.all([job.id, name]).apply(([, jobName]) => readReceipt(access, namespace, jobName)),
+    follow: (job, told, until) => {
+      if (pulumi.runtime.isDryRun()) return;
+      // The component's log: the Job itself has none before it exists.
+      const stop = followJob(access, namespace, job, (line) => void pulumi.log.info(line, told));
+      until.apply(stop);
+    },
     beforeDestroy: async (urn, buckets) => {
       const guarded = { region: settings.region, cluster: settings.cluster, stack: context.stack, buckets };
       const reasons = await reasonsToKeep(askCluster(access, namespace), guarded);

@@ -4,6 +4,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { RunError } from "@pulumi/pulumi/errors";
 import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
+import type { FollowJob } from "./components/clusterJob";
 import { Handover } from "./components/handover";
 import { NodeLoadBalancers } from "./components/nodeLoadBalancers";
 import { PodIdentity } from "./components/podIdentity";
@@ -38,6 +39,8 @@ export interface Surroundings {
   handover: HandoverPlan;
   /** The receipt that the Job of a handover left; not known in a preview. */
   receipt: (job: pulumi.CustomResource, name: pulumi.Output<string>) => pulumi.Input<Receipt>;
+  /** Tells what a Job prints, as a part of the resource, until the output is there. */
+  follow: FollowJob;
   /** Rejects while the cluster needs this region; asked with the URN of the guard before anything is destroyed. */
   beforeDestroy: (urn: string, buckets: GuardedRegion["buckets"]) => Promise<void>;
   /** Zones of this region's pods: as they are now in a preview (undefined if unknown), awaited in an update. */
@@ -210,6 +213,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
           replicas: settings.replicas,
           partitions: settings.partitions,
           timeout: settings.provisionTimeout,
+          follow: around.follow,
         },
         { ...inCluster, dependsOn: [loadBalancers, ...memory] },
       )
@@ -227,6 +231,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
           ...(order ? { order } : {}),
           emergencies: [region, "both"],
           stack: pulumi.getStack(),
+          follow: around.follow,
         },
         { ...inCluster, dependsOn: [loadBalancers, ...(provisioning ? [provisioning] : []), ...memory] },
       )

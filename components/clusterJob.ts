@@ -6,6 +6,9 @@ import type * as pulumi from "@pulumi/pulumi";
 /** Seconds beyond a script's own deadline in which its pod may start and end. */
 export const podGrace = 120;
 
+/** Tells what a Job of that name prints, as a part of the resource, until the output is there. */
+export type FollowJob = (job: string, told: pulumi.Resource, until: pulumi.Output<unknown>) => void;
+
 /** What a Job's pod is made of. */
 export interface ClusterJobArgs {
   /** Name of its container. */

@@ -5,7 +5,7 @@ import type { HandoverOrder } from "../handover/plan";
 import { appliedByStack } from "../kubernetes/applied";
 import { type HandoverSetting, handoverEnvironment, handoverFiles } from "../restate/handover";
 import type { Serving } from "../topology";
-import { clusterJobSpec, fingerprint, podGrace } from "./clusterJob";
+import { clusterJobSpec, type FollowJob, fingerprint, podGrace } from "./clusterJob";
 
 export interface HandoverArgs {
   namespace: string;
@@ -20,11 +20,12 @@ export interface HandoverArgs {
   emergencies: readonly Serving[];
   /** Name of this stack, for the next command to type. */
   stack: string;
+  follow: FollowJob;
 }
 
 /**
  * The Job is named after the handover and what it does, so that it runs again only if that changes; on a cluster that is
- * there already it changes nothing. Pulumi waits for it and shows its log if it fails; a failed Job is replaced by the
+ * there already it changes nothing. Pulumi waits for it, and its log is shown meanwhile; a failed Job is replaced by the
  * next `up`. The templates are CronJobs that are suspended: `kubectl create job --from` starts one.
  */
 export class Handover extends pulumi.ComponentResource {
@@ -108,11 +109,12 @@ export class Handover extends pulumi.ComponentResource {
         image: args.image,
         env: handoverEnvironment({ ...setting, bucket: "" }, { ...run, askedBy: {} }),
       };
+      const jobName = `restate-handover-${after + 1}-${target}-${fingerprint(identity)}`;
       this.job = new k8s.batch.v1.Job(
         `${name}-job`,
         {
           metadata: {
-            name: `restate-handover-${after + 1}-${target}-${fingerprint(identity)}`,
+            name: jobName,
             namespace,
             labels,
             annotations: { ...appliedByStack, "pulumi.com/replaceUnready": "true" },
@@ -125,6 +127,7 @@ export class Handover extends pulumi.ComponentResource {
           deleteBeforeReplace: true,
         },
       );
+      args.follow(jobName, this, this.job.id);
     }
     this.registerOutputs({ emergency: this.emergency, ...(this.job ? { job: this.job.metadata.name } : {}) });
   }

@@ -6,7 +6,7 @@ import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { appliedByStack } from "../kubernetes/applied";
 import { type NodeIdentity, provisionedReplication } from "../topology";
-import { clusterJobSpec, fingerprint, podGrace } from "./clusterJob";
+import { clusterJobSpec, type FollowJob, fingerprint, podGrace } from "./clusterJob";
 
 export interface ProvisioningArgs {
   namespace: string;
@@ -21,11 +21,12 @@ export interface ProvisioningArgs {
   partitions: number;
   /** Seconds that the script waits for nodes and cluster, in all. */
   timeout: number;
+  follow: FollowJob;
 }
 
 /**
  * A Job named after what it does, so that it runs again only if that changes; it is idempotent all the same. Pulumi
- * waits for it and shows its log if it fails; a failed Job is replaced by the next `up`.
+ * waits for it, and its log is shown meanwhile; a failed Job is replaced by the next `up`.
  */
 export class Provisioning extends pulumi.ComponentResource {
   readonly job: pulumi.Output<string>;
@@ -78,6 +79,7 @@ export class Provisioning extends pulumi.ComponentResource {
       { parent: this, customTimeouts: { create: `${args.timeout + podGrace}s` } },
     );
 
+    args.follow(jobName, this, job.id);
     this.job = job.metadata.name;
     this.registerOutputs({ job: this.job });
   }

@@ -10,8 +10,8 @@ import type { ExecAuth } from "@kubernetes/client-node/dist/exec_auth.js";
 import type { ClusterAccess } from "./access";
 import { configOf } from "./client";
 
-/** Reads what a path of the API holds. Rejects with the server's message for any answer but success. */
-export type Read = <T>(path: string, signal: AbortSignal) => Promise<T>;
+/** Reads what a path of the API holds, JSON unless it is parsed as something else. Rejects with the server's message for any answer but success. */
+export type Read = <T>(path: string, signal: AbortSignal, parse?: (text: string) => T) => Promise<T>;
 
 /** Where the API is, and what each request to it carries. */
 interface Connection {
@@ -30,13 +30,18 @@ interface Connection {
 export async function reader(access: ClusterAccess): Promise<Read> {
   const logIn = await connector(access);
   let connection: Promise<Connection> | undefined;
-  return async (path, signal) => {
+  return async (path, signal, parse = JSON.parse) => {
     connection ??= logIn();
-    return get(await connection, path, signal);
+    return get(await connection, path, signal, parse);
   };
 }
 
-function get<T>({ server, ...options }: Connection, path: string, signal: AbortSignal): Promise<T> {
+function get<T>(
+  { server, ...options }: Connection,
+  path: string,
+  signal: AbortSignal,
+  parse: (text: string) => T,
+): Promise<T> {
   const headers = { accept: "application/json", ...options.headers };
   const request = server.startsWith("http:") ? plainRequest : tlsRequest;
   return new Promise((resolve, reject) => {
@@ -47,7 +52,7 @@ function get<T>({ server, ...options }: Connection, path: string, signal: AbortS
       response.on("end", () => {
         const text = Buffer.concat(chunks).toString();
         try {
-          if (response.statusCode === 200) resolve(JSON.parse(text) as T);
+          if (response.statusCode === 200) resolve(parse(text));
           else reject(new Error(`GET ${path}: HTTP ${response.statusCode}: ${messageOf(text)}`));
         } catch (error) {
           reject(error);

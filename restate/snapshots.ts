@@ -21,6 +21,14 @@ export const snapshotCommand = (own: Bucket, peer?: Bucket): string[] => [
 
 const count = z.number().int().nonnegative();
 
+/** What a script that reads buckets could not do. */
+export const problemSchema = z.object({
+  step: z.enum(["credentials", "list", "read"]),
+  bucket: z.string().nullable(),
+  code: z.string(),
+  message: z.string(),
+});
+
 /** What the script prints; there it is told what each part means. */
 const documentSchema = z.object({
   bucket: z.string(),
@@ -38,14 +46,7 @@ const documentSchema = z.object({
       notLookedAt: count,
     })
     .nullable(),
-  problems: z.array(
-    z.object({
-      step: z.enum(["credentials", "list", "read"]),
-      bucket: z.string().nullable(),
-      code: z.string(),
-      message: z.string(),
-    }),
-  ),
+  problems: z.array(problemSchema),
 });
 
 /** The snapshots in one region's bucket, and their replication to the peer's. */

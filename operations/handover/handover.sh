@@ -242,12 +242,12 @@ run() {
 # begun further segments meanwhile. What cannot be saved now is noted in the receipt and does not undo the handover.
 unsaved_note=""
 save() {
-  local until=$((SECONDS + 45)) asked="" lines
+  local until=$((SECONDS + 60)) asked="" lines
   while :; do
     lines=$(missing snapshots-cover-older-records)
     [ -n "$lines" ] || return 0
     [ "$SECONDS" -lt "$until" ] && [ "$SECONDS" -lt "$TIMEOUT" ] || break
-    if [ -z "$asked" ] || [ $((SECONDS - asked)) -ge 12 ]; then
+    if [ -z "$asked" ] || [ $((SECONDS - asked)) -ge 5 ]; then
       asked=$SECONDS
       change snapshots create
     else

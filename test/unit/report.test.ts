@@ -63,7 +63,14 @@ function statusView({ region1, region2, applied = [1000, 1000], archived, noClus
       partitionRow({ partition_id: id, node: "restate-0.region2", effective_mode: "Follower" }),
     ]),
   };
-  return { regions, ...(noCluster ? { noCluster: "gone" } : { cluster }), serving: "both", home: "region1", replicas: 3, partitions: 2 };
+  return {
+    regions,
+    ...(noCluster ? { noCluster: "gone" } : { cluster }),
+    serving: "both",
+    home: "region1",
+    replicas: 3,
+    partitions: 2,
+  };
 }
 
 const error = (what: string, next: string): Finding => ({ severity: "error", what, next });
