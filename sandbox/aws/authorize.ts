@@ -1,21 +1,32 @@
 /**
- * Decides what IAM would: evaluates real policies with iam-simulate.
+ * Decides what IAM would, from the policies of who asks and of what is asked for.
  *
  * Everything is in one account. There are no service control policies or VPC endpoint policies. The
- * sandbox's plain HTTP stands for TLS: `aws:SecureTransport` is always true.
+ * sandbox's plain HTTP stands for TLS: `aws:SecureTransport` is always true. A policy that cannot be evaluated gives
+ * nothing, whatever the others say.
  */
-import { runSimulation } from "@cloud-copilot/iam-simulate";
 import { accountId } from "../world/regions";
+import { type Answer, evaluate, type Names, type PolicyKind, type PolicyRequest, UnknownPolicyError } from "./evaluate";
 import type { PolicyText } from "./moto";
 import type { Need } from "./request";
 
-/** A decision: `explicit` says that a statement denies, rather than none allowing. */
-export type Decision = { allowed: true } | { allowed: false; explicit: boolean; reason: string };
+/**
+ * A decision. `reason` says why not, in the words of AWS's messages: `because …` or `with …`; `unknown` is set where it is that
+ * a policy cannot be evaluated here, and belongs into every message, also where AWS gives no reason.
+ */
+export type Decision = { allowed: true } | { allowed: false; reason: string; unknown?: string };
 
-/** Who asks, with the policies that speak for them. */
+/** The message of a denial for which AWS gives no reason. */
+export function withoutReason(message: string, decision: Decision | undefined): string {
+  return decision && "unknown" in decision ? `${message}, ${decision.unknown}` : message;
+}
+
+/** A user, or a role's session, with the policies that speak for them. */
 export interface Principal {
-  /** As policies and messages name them: a user's or assumed role's ARN, a provider's ARN, or a service. */
+  /** As policies and messages name them: a user's or an assumed role's ARN. */
   arn: string;
+  /** The role's own ARN, where `arn` is a session of it. */
+  role?: string;
   policies: PolicyText[];
   /** Permissions boundary: what the policies may give at most. */
   boundary?: PolicyText | null;
@@ -23,96 +34,93 @@ export interface Principal {
   sessionPolicy?: PolicyText;
 }
 
-async function simulate(
-  principal: Principal,
-  need: Need,
-  resourcePolicy: unknown,
-  context: Record<string, string>,
-): Promise<Decision> {
-  const simulated = await runSimulation(
-    {
-      request: {
-        principal: principal.arn,
-        action: need.action,
-        resource: { resource: need.resource, accountId },
-        contextVariables: context,
-      },
-      identityPolicies: principal.policies.map((policy, i) => ({ name: `policy-${i}`, policy: JSON.parse(policy) })),
-      serviceControlPolicies: [],
-      resourceControlPolicies: [],
-      ...(resourcePolicy ? { resourcePolicy } : {}),
-      ...(principal.boundary
-        ? { permissionBoundaryPolicies: [{ name: "boundary", policy: JSON.parse(principal.boundary) }] }
-        : {}),
-      ...(principal.sessionPolicy ? { sessionPolicy: JSON.parse(principal.sessionPolicy) } : {}),
-    },
-    {},
-  );
-  if (simulated.resultType === "error") {
-    return {
-      allowed: false,
-      explicit: false,
-      reason: `policies cannot be evaluated: ${JSON.stringify(simulated.errors)}`,
-    };
-  }
-  if (simulated.overallResult === "Allowed") return { allowed: true };
-  return { allowed: false, explicit: simulated.overallResult === "ExplicitlyDenied", reason: simulated.overallResult };
+/** What may be asked: a policy that is attached to something other than who asks, if there is one. */
+interface Asked {
+  kind: "resource" | "trust";
+  policy: PolicyText | null;
 }
+
+function decide(who: Names, principal: Omit<Principal, "arn">, need: Need, asked: Asked): Decision {
+  const request: PolicyRequest = {
+    principal: who,
+    action: need.action,
+    resource: need.resource,
+    context: { ...need.context, "aws:SecureTransport": "true" },
+  };
+  const unknown: string[] = [];
+  const ask = (name: string, kind: PolicyKind, policy: PolicyText): Answer => {
+    try {
+      return evaluate(kind, policy, request);
+    } catch (error) {
+      if (!(error instanceof UnknownPolicyError)) throw error;
+      unknown.push(`${name}: ${error.message}`);
+      return { denies: false, allows: new Set() };
+    }
+  };
+  const own = principal.policies.map((policy) => ask("policy", "identity", policy));
+  const limits = [
+    ...(principal.boundary ? [ask("permissions boundary", "identity", principal.boundary)] : []),
+    ...(principal.sessionPolicy ? [ask("session policy", "identity", principal.sessionPolicy)] : []),
+  ];
+  const attached = asked.policy ? ask(`${asked.kind} policy`, asked.kind, asked.policy) : undefined;
+  if (unknown.length > 0) {
+    const cannot = `because the sandbox cannot evaluate ${unknown.join("; ")}`;
+    return { allowed: false, reason: cannot, unknown: cannot };
+  }
+  if ([...own, ...limits, ...(attached ? [attached] : [])].some((answer) => answer.denies)) {
+    return { allowed: false, reason: "with an explicit deny in a policy" };
+  }
+  // Limits do not hold for what a policy gives to the user or session itself, by its full name.
+  if (attached?.allows.has("itself")) return { allowed: true };
+  const within = limits.every((answer) => answer.allows.size > 0);
+  const given = own.some((answer) => answer.allows.size > 0);
+  // A role is assumed only where its trust says so; a trust in the account leaves it to the account's own policies.
+  const enough =
+    attached?.allows.has("role") || (given && (asked.kind === "resource" || attached?.allows.has("account") === true));
+  if (enough && within) return { allowed: true };
+  const lacking = asked.kind === "trust" ? "role trust policy" : "identity-based policy";
+  return { allowed: false, reason: `because no ${lacking} allows the ${need.action} action` };
+}
+
+const namesOf = ({ arn, role }: Principal): Names => ({ kind: "AWS", own: arn, ...(role ? { role } : {}) });
 
 /** Whether a principal may do what a request needs; `bucketPolicy` is that of the resource's bucket. */
-export function authorize(principal: Principal, need: Need, bucketPolicy: PolicyText | null): Promise<Decision> {
-  const context = { ...need.context, "aws:SecureTransport": "true", "aws:PrincipalAccount": accountId };
-  return simulate(principal, need, bucketPolicy ? JSON.parse(bucketPolicy) : undefined, context);
+export function authorize(principal: Principal, need: Need, bucketPolicy: PolicyText | null): Decision {
+  const context = { ...need.context, "aws:PrincipalAccount": accountId };
+  return decide(namesOf(principal), principal, { ...need, context }, { kind: "resource", policy: bucketPolicy });
 }
 
-/**
- * The library knows condition keys of a provider only by a host name without a path, as EKS's issuers have one. So the
- * issuer's own keys are renamed, in the policy and in the request alike, to a provider that it knows; other providers'
- * keys are left alone, and match nothing, as in AWS.
- */
-const knownProvider = "accounts.google.com";
-
-function renameKeys(trust: PolicyText, issuerName: string): unknown {
-  const foreign = "foreign.invalid";
-  return JSON.parse(trust, (_name, value: unknown) => {
-    if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
-    return Object.fromEntries(
-      Object.entries(value).map(([key, inner]) => {
-        const at = key.lastIndexOf(":");
-        const [provider, claim] = [key.slice(0, at), key.slice(at + 1)];
-        if (at < 0 || !(provider.includes("/") || provider === knownProvider)) return [key, inner];
-        if (provider.toLowerCase() === issuerName.toLowerCase()) return [`${knownProvider}:${claim}`, inner];
-        return provider.startsWith("aws:") ? [key, inner] : [`${foreign}:${claim}`, inner];
-      }),
-    );
-  });
+/** A role and who may assume it. */
+export interface TrustingRole {
+  arn: string;
+  trust: PolicyText;
 }
 
 /** Whether a role's trust policy lets the holder of a web identity token assume it. `issuerName`: without `https://`. */
 export function trustsToken(
-  role: { arn: string; trust: PolicyText },
+  role: TrustingRole,
   provider: { arn: string; issuerName: string },
   claims: { aud: string; sub: string },
-): Promise<Decision> {
-  const need: Need = { action: "sts:AssumeRoleWithWebIdentity", resource: role.arn, context: {} };
-  return simulate({ arn: provider.arn, policies: [] }, need, renameKeys(role.trust, provider.issuerName), {
-    [`${knownProvider}:aud`]: claims.aud,
-    [`${knownProvider}:sub`]: claims.sub,
-  });
+): Decision {
+  const context = { [`${provider.issuerName}:aud`]: claims.aud, [`${provider.issuerName}:sub`]: claims.sub };
+  const need: Need = { action: "sts:AssumeRoleWithWebIdentity", resource: role.arn, context };
+  const who: Names = { kind: "Federated", own: provider.arn };
+  return decide(who, { policies: [] }, need, { kind: "trust", policy: role.trust });
 }
 
-/** Whether a role's trust policy lets a principal of the account assume it. */
-export function trustsPrincipal(
-  role: { arn: string; trust: PolicyText },
-  principal: Principal,
-  context: Record<string, string>,
-): Promise<Decision> {
-  const need: Need = { action: "sts:AssumeRole", resource: role.arn, context: {} };
-  return simulate(principal, need, JSON.parse(role.trust), { ...context, "aws:PrincipalAccount": accountId });
+/** Whether a principal of the account may assume a role: by the role's trust policy and, where that leaves it open, its own. */
+export function trustsPrincipal(role: TrustingRole, principal: Principal, context: Record<string, string>): Decision {
+  const need: Need = {
+    action: "sts:AssumeRole",
+    resource: role.arn,
+    context: { ...context, "aws:PrincipalAccount": accountId },
+  };
+  return decide(namesOf(principal), principal, need, { kind: "trust", policy: role.trust });
 }
 
 /** Whether a role's trust policy lets a service of AWS assume it on behalf of this account. */
-export function trustsService(role: { arn: string; trust: PolicyText }, service: string): Promise<Decision> {
-  const need: Need = { action: "sts:AssumeRole", resource: role.arn, context: {} };
-  return simulate({ arn: service, policies: [] }, need, JSON.parse(role.trust), { "aws:SourceAccount": accountId });
+export function trustsService(role: TrustingRole, service: string): Decision {
+  const need: Need = { action: "sts:AssumeRole", resource: role.arn, context: { "aws:SourceAccount": accountId } };
+  const who: Names = { kind: "Service", own: service };
+  return decide(who, { policies: [] }, need, { kind: "trust", policy: role.trust });
 }

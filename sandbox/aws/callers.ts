@@ -83,6 +83,7 @@ export class Callers {
     return {
       caller: {
         arn: `arn:aws:sts::${accountId}:assumed-role/${role.name}/${session.sessionName}`,
+        role: role.arn,
         id: `${role.id}:${session.sessionName}`,
         policies: role.policies,
         boundary: role.boundary,

@@ -8,7 +8,8 @@
  * permission fails a version at once (S3 tries for a while first); KMS keys are not looked at; Replication Time Control changes nothing.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { authorize, trustsService } from "./authorize";
+import { accountId } from "../world/regions";
+import { authorize, trustsService, withoutReason } from "./authorize";
 import type { IdentityCache } from "./callers";
 import type { CopierSettings, CopierState, RuleMetrics } from "./control";
 import type { Audit } from "./faults";
@@ -221,29 +222,27 @@ export class Copier {
     const identities = await this.identities.get();
     const role = identities.roles.find((r) => r.arn === configuration.role);
     if (!role) return `the role ${configuration.role} does not exist`;
-    const trusted = await trustsService(role, "s3.amazonaws.com");
+    const trusted = trustsService(role, "s3.amazonaws.com");
     if (!trusted.allowed) {
       const denied = { action: "sts:AssumeRole", resource: role.arn };
       this.audit.add({
         principal: "s3.amazonaws.com",
         ...denied,
         decision: "denied",
-        reason: "the role's trust policy",
+        reason: trusted.reason,
       });
-      return `the role ${role.name} does not trust s3.amazonaws.com for this account`;
+      return withoutReason(`the role ${role.name} does not trust s3.amazonaws.com for this account`, trusted);
     }
+    const session = `arn:aws:sts::${accountId}:assumed-role/${role.name}/s3-replication`;
     for (const need of neededToCopy(version, rule.destination)) {
       const bucketName = need.resource.replace("arn:aws:s3:::", "").split("/")[0];
       const policy = identities.buckets.find((b) => b.name === bucketName)?.policy ?? null;
-      const decision = await authorize(
-        { arn: role.arn, policies: role.policies, boundary: role.boundary },
-        need,
-        policy,
-      );
+      const { policies, boundary } = role;
+      const decision = authorize({ arn: session, role: role.arn, policies, boundary }, need, policy);
       if (!decision.allowed) {
         const { action, resource } = need;
         this.audit.add({ principal: role.arn, action, resource, decision: "denied", reason: decision.reason });
-        return `the role ${role.name} may not ${action} on ${resource}`;
+        return withoutReason(`the role ${role.name} may not ${action} on ${resource}`, decision);
       }
     }
     return undefined;

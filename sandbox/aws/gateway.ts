@@ -8,7 +8,7 @@
  */
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { authorize } from "./authorize";
+import { authorize, type Decision } from "./authorize";
 import { type Caller, Callers, IdentityCache } from "./callers";
 import type { AwsControl, CopierSettings } from "./control";
 import { Copier } from "./copier";
@@ -277,12 +277,12 @@ export class Gateway {
       });
       if (!decision.allowed) {
         const code = protocolOf(scope.service) === "ec2" ? "UnauthorizedOperation" : "AccessDenied";
-        throw new AwsError(403, code, deniedMessage(caller.arn, need, decision.explicit));
+        throw new AwsError(403, code, deniedMessage(caller.arn, need, decision.reason));
       }
     }
   }
 
-  private async decide(caller: Caller, need: Need): ReturnType<typeof authorize> {
+  private async decide(caller: Caller, need: Need): Promise<Decision> {
     const bucket = /^arn:aws:s3:::([^/]+)/.exec(need.resource)?.[1];
     const { buckets } = await this.identities.get();
     return authorize(caller, need, buckets.find((b) => b.name === bucket)?.policy ?? null);
@@ -290,14 +290,15 @@ export class Gateway {
 
   /**
    * S3 does not tell a caller who may not list a bucket that an object is missing.
-   * True when a 404 has to become a 403.
+   * Why a 404 has to become a 403; undefined when it has not.
    */
-  private async hides({ caller, needs, incoming }: Exchange): Promise<boolean> {
+  private async hides({ caller, needs, incoming }: Exchange): Promise<string | undefined> {
     const { bucket, key } = bucketAndKey(splitUrl(incoming.url).path);
-    if (!caller || caller.admin || !bucket || !key || !needs[0]?.action.startsWith("s3:GetObject")) return false;
-    if (!(await this.identities.get()).buckets.some((b) => b.name === bucket)) return false;
+    if (!caller || caller.admin || !bucket || !key || !needs[0]?.action.startsWith("s3:GetObject")) return undefined;
+    if (!(await this.identities.get()).buckets.some((b) => b.name === bucket)) return undefined;
     const list: Need = { action: "s3:ListBucket", resource: `arn:aws:s3:::${bucket}`, context: { "s3:prefix": key } };
-    return !(await this.decide(caller, list)).allowed;
+    const decision = await this.decide(caller, list);
+    return decision.allowed ? undefined : decision.reason;
   }
 
   private forward(message: IncomingMessage, exchange: Exchange, response: ServerResponse): Promise<void> {
@@ -327,16 +328,15 @@ export class Gateway {
   }
 
   private async passBack(exchange: Exchange, answered: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (answered.statusCode === 404 && !answered.headers["x-amz-delete-marker"] && (await this.hides(exchange))) {
+    const missing = answered.statusCode === 404 && !answered.headers["x-amz-delete-marker"];
+    const hidden = missing ? await this.hides(exchange) : undefined;
+    if (hidden !== undefined) {
       answered.resume();
       const need = exchange.needs[0]!;
       const reason = "the key does not exist, and the caller may not s3:ListBucket";
       this.audit.add({ principal: exchange.caller!.arn, ...need, decision: "denied", reason });
-      throw new AwsError(
-        403,
-        "AccessDenied",
-        deniedMessage(exchange.caller!.arn, { ...need, action: "s3:ListBucket" }, false),
-      );
+      const message = deniedMessage(exchange.caller!.arn, { ...need, action: "s3:ListBucket" }, hidden);
+      throw new AwsError(403, "AccessDenied", message);
     }
     if (answered.statusCode === 500 && answered.headers["content-type"]?.startsWith("text/html")) {
       answered.resume();

@@ -215,11 +215,8 @@ export function actionOf(service: string, incoming: Incoming, form: URLSearchPar
   return `${incoming.method} ${path}`;
 }
 
-/** Message of S3's AccessDenied. */
-export function deniedMessage(principal: string, need: Need, explicitly: boolean): string {
-  const why = explicitly
-    ? "with an explicit deny in a policy"
-    : `because no identity-based policy allows the ${need.action} action`;
+/** Message of S3's AccessDenied. `why` is a denial's reason. */
+export function deniedMessage(principal: string, need: Need, why: string): string {
   return `User: ${principal} is not authorized to perform: ${need.action} on resource: "${need.resource}" ${why}`;
 }
 

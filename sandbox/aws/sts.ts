@@ -7,7 +7,7 @@
 import { randomUUID } from "node:crypto";
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
 import { accountId } from "../world/regions";
-import { trustsPrincipal, trustsToken } from "./authorize";
+import { trustsPrincipal, trustsToken, withoutReason } from "./authorize";
 import type { Caller } from "./callers";
 import { AwsError } from "./errors";
 import type { IssuerKeys } from "./issuers";
@@ -93,13 +93,14 @@ export class Sts {
     const identities = await this.identities();
     const { claims, provider, issuerName } = await this.verify(token, identities);
     audit.principal = claims.sub ?? "";
-    const denied = new AwsError(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
     const role = identities.roles.find((r) => r.arn === roleArn);
-    if (!role) throw denied;
     const { sub = "", aud } = claims;
     const audience = [aud ?? []].flat().find((one) => provider.clientIds.includes(one)) ?? "";
-    const decision = await trustsToken(role, { arn: provider.arn, issuerName }, { aud: audience, sub });
-    if (!decision.allowed) throw denied;
+    const decision = role && trustsToken(role, { arn: provider.arn, issuerName }, { aud: audience, sub });
+    if (!role || !decision?.allowed) {
+      const denied = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
+      throw new AwsError(403, "AccessDenied", withoutReason(denied, decision));
+    }
     const policy = form.get("Policy");
     const credentials = await this.sessions.issue(
       { roleName: role.name, roleId: role.id, sessionName, subject: sub, ...(policy ? { policy } : {}) },
@@ -119,13 +120,10 @@ export class Sts {
     const role = (await this.identities()).roles.find((r) => r.arn === roleArn);
     const externalId = form.get("ExternalId");
     const context: Record<string, string> = externalId ? { "sts:ExternalId": externalId } : {};
-    const decision = role && (await trustsPrincipal(role, caller, context));
+    const decision = role && trustsPrincipal(role, caller, context);
     if (!role || !decision?.allowed) {
-      throw new AwsError(
-        403,
-        "AccessDenied",
-        `User: ${caller.arn} is not authorized to perform: sts:AssumeRole on resource: ${roleArn}`,
-      );
+      const denied = `User: ${caller.arn} is not authorized to perform: sts:AssumeRole on resource: ${roleArn}`;
+      throw new AwsError(403, "AccessDenied", withoutReason(denied, decision));
     }
     const policy = form.get("Policy");
     const credentials = await this.sessions.issue(

