@@ -111,13 +111,16 @@ export function decidePeer(question: PeerQuestion): Peer {
   return { state: "absent", pending: [`${why}. Next: pulumi up --stack ${stack}, then pulumi up here again`] };
 }
 
-/** Settings on which the two stacks disagree, as entries for `pending`; they agree again once both were brought up. */
+/**
+ * Settings on which the two stacks disagree, as entries for `pending`; they agree again once both were brought up. Who serves
+ * is not among them: that is changed by a handover, which one stack leads and the other follows.
+ */
 export function disagreements(
-  own: Pick<PeerOutputs, "cluster" | "home" | "serving" | "replicas" | "domain">,
+  own: Pick<PeerOutputs, "cluster" | "home" | "replicas" | "domain">,
   peer: PeerOutputs,
   stack: string,
 ): string[] {
-  return (["cluster", "home", "serving", "replicas", "domain"] as const).flatMap((key) =>
+  return (["cluster", "home", "replicas", "domain"] as const).flatMap((key) =>
     own[key] === peer[key]
       ? []
       : [

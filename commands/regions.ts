@@ -88,6 +88,7 @@ export async function readRegion(stackName: string): Promise<Reachable> {
     ...(parsed.success && parsed.data.runningReplicas !== undefined
       ? { runningReplicas: parsed.data.runningReplicas }
       : {}),
+    ...(parsed.success ? { serving: parsed.data.serving } : {}),
     ...(parsed.success && parsed.data.handover ? { receipt: parsed.data.handover.receipt } : {}),
     pods: [],
     loadBalancers: {},

@@ -71,6 +71,8 @@ export interface RegionView {
   nodes: { name: string; pod: string; zone: string; loadBalancer: { name: string; hostname: string } }[];
   /** Restate nodes that it should run now: fewer than it has where a drained region stands by. Absent: all. */
   runningReplicas?: number;
+  /** The regions that were to serve when its stack was last brought up. */
+  serving?: Serving;
   /** The last handover that its stack knows of. */
   receipt?: Receipt;
   pods: PodRow[];
@@ -193,6 +195,12 @@ export function judge(view: StatusView): Finding[] {
     for (const one of region.pending) {
       const { what, next } = splitPending(one, region.stack);
       warning(`${region.region}: ${what}`, next);
+    }
+    if (region.serving !== undefined && region.serving !== view.serving && region.pending.length === 0) {
+      warning(
+        `${region.region} was last brought up with serving ${region.serving}, which is set to ${view.serving} now`,
+        `pulumi up --stack ${region.stack}`,
+      );
     }
     if (region.unreachable) {
       error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl(region)} get pods`);

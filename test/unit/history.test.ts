@@ -180,6 +180,16 @@ describe("who serves", () => {
     ]);
   });
 
+  test("a stack that has yet to follow", () => {
+    const regions = { region1: { serving: "both" }, region2: { serving: "region2" } } as const;
+    assert.deepEqual(judge(view("region2", cluster("region2"), regions)), [
+      warning(
+        "region1 was last brought up with serving both, which is set to region2 now",
+        "pulumi up --stack region1",
+      ),
+    ]);
+  });
+
   test("a handover that runs, or was stopped", () => {
     const lock = { holder: "restate-handover-4-abc", number: 4, to: "region2" as const, step: "every log" };
     assert.deepEqual(judge(view("region2", cluster("both", { record: { number: 3, serving: "both", lock } }))), [

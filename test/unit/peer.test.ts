@@ -120,18 +120,19 @@ test("every entry of pending ends with the next command", () => {
 
 describe("disagreements", () => {
   test("none", () => assert.deepEqual(disagreements(outputs, outputs, stack), []));
+  test("who serves is a handover's", () => {
+    assert.deepEqual(disagreements(outputs, { ...outputs, serving: "region2" }, stack), []);
+  });
   test("of every kind, in order", () => {
     const own = {
       cluster: "other",
       home: "region2",
-      serving: "region2",
       replicas: 5,
       domain: "new.example.com",
     } as const;
     assert.deepEqual(disagreements(own, outputs, stack), [
       `${stack} was last brought up with cluster restate, this stack has other. Next: pulumi up --stack ${stack}`,
       `${stack} was last brought up with home region1, this stack has region2. Next: pulumi up --stack ${stack}`,
-      `${stack} was last brought up with serving both, this stack has region2. Next: pulumi up --stack ${stack}`,
       `${stack} was last brought up with replicas 3, this stack has 5. Next: pulumi up --stack ${stack}`,
       `${stack} was last brought up with domain restate.example.com, this stack has new.example.com. Next: pulumi up --stack ${stack}`,
     ]);
