@@ -1,7 +1,7 @@
 /** `shell`: a shell inside the sandbox's namespaces, or in the network of one pod. */
 import { readFileSync } from "node:fs";
 import { operatorEnvironment } from "../world/environment";
-import { hostPids } from "../world/processes";
+import { processTable, processTree } from "../world/processes";
 import { regionNamed, regions, witnessRegion } from "../world/regions";
 import { firstInsider, insideEnvironment } from "../world/world";
 import { type Command, UsageError } from "./command";
@@ -29,7 +29,7 @@ In a region one sees all addresses of the sandbox; in a pod only what the pod se
     }
     let network = insider;
     if (pod) {
-      const found = pod.ip ? processWithAddress(pod.ip, [...hostPids(insider).values()]) : undefined;
+      const found = pod.ip ? processWithAddress(pod.ip, processTree(insider, processTable())) : undefined;
       if (found === undefined) throw new Error(`${name} has no running process (address: ${pod.ip ?? "none"})`);
       network = found;
     }

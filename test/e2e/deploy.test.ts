@@ -60,6 +60,15 @@ describe("two regions in the sandbox", () => {
     assert.deepEqual(leaders.map((row) => row.partition_id).sort(), [0, 1, 2, 3]);
   });
 
+  test("a shell in a pod's network has the pod's address, and reaches the peer's nodes", async () => {
+    const pod = await sandbox.objects<{ status: { podIP: string } }>("region1", "pod", "restate-0");
+    const command =
+      "ip -brief address show eth0; curl --silent http://restate-2.region2.restate.sandbox.test:5122/health";
+    const printed = await sandbox.command("shell", "region1/restate-0", "-c", command);
+    assert.ok(printed.includes(`${pod.status.podIP}/`), printed);
+    assert.match(printed, /"cluster_name":"restate"/);
+  });
+
   test("each load balancer is in the zone of its pod's Kubernetes node, and is the one that AWS knows", async () => {
     for (const region of regions) {
       const pods = await sandbox.objects<{ items: (Labelled & { spec: { nodeName: string } })[] }>(
