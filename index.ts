@@ -40,7 +40,7 @@ export = async () => {
   const seenPeer = decidePeer({ stack: settings.peer, ...peer, forget: settings.forgetPeer !== undefined });
   const handover = planHandover({
     settings,
-    remembered: await lastHandover(ownStack, settings, seenPeer.outputs),
+    remembered: await lastHandover(ownStack, settings, seenPeer.state === "seen" ? seenPeer.outputs : undefined),
     peer: seenPeer.outputs,
     asker: () => readAsker(__dirname, process.cwd()),
     age: (commit) => ageOf(__dirname, commit),

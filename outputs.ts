@@ -1,6 +1,6 @@
 /** The contract between the two stacks: what a region exports, and what its peer reads from it. */
 import { z } from "zod";
-import { regionNames, servingValues } from "./topology";
+import { regionNames, type Serving, servingValues } from "./topology";
 
 /** Raised when the shape of `RegionOutputs` changes in a way that an older peer cannot read. */
 export const contractVersion = 1;
@@ -74,7 +74,8 @@ export const peerOutputsSchema = z.object({
   region: z.enum(regionNames),
   cluster: z.string(),
   home: z.enum(regionNames),
-  serving: z.enum(servingValues),
+  /** The regions that were to serve when it was last brought up. */
+  serving: z.enum(servingValues).optional(),
   replicas: z.number().int(),
   domain: z.string(),
   awsRegion: z.string(),
@@ -114,6 +115,7 @@ export type NodeOutputs = z.infer<typeof nodeSchema>;
 
 /** All that a region's stack exports. */
 export interface RegionOutputs extends PeerOutputs {
+  serving: Serving;
   lead: PeerOutputs["region"];
   release: { name: string; chart: string; chartVersion: string; restateVersion: string };
   /** The outgoing side of the snapshots' replication; absent while the peer has no bucket. */

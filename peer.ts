@@ -112,6 +112,14 @@ export function decidePeer(question: PeerQuestion): Peer {
 }
 
 /**
+ * What is remembered of the peer: all that is built from it, and not what it does at the moment, which would change this
+ * stack each time that the peer follows a handover.
+ */
+export function memoryOf({ serving: _, handover: __, runningReplicas: ___, ...lasting }: PeerOutputs): PeerOutputs {
+  return lasting;
+}
+
+/**
  * Settings on which the two stacks disagree, as entries for `pending`; they agree again once both were brought up. Who serves
  * is not among them: that is changed by a handover, which one stack leads and the other follows.
  */

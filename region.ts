@@ -20,7 +20,7 @@ import type { ClusterAccess } from "./kubernetes/access";
 import type { Placement } from "./kubernetes/placement";
 import type { SubnetMap } from "./kubernetes/subnets";
 import { contractVersion, type PeerOutputs, type Receipt, type RegionOutputs } from "./outputs";
-import { disagreements, memoryName, type Peer } from "./peer";
+import { disagreements, memoryName, memoryOf, type Peer } from "./peer";
 import { chartValues } from "./restate/values";
 import type { Settings } from "./settings";
 import { clusterNodes, leadRegion, regionNodes } from "./topology";
@@ -95,7 +95,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
   if (peer && around.peer.state === "seen") pending.push(...disagreements(settings, peer, settings.peer));
 
   // Remembered before anything is built from it, so that losing sight of the peer removes nothing.
-  const memory = peer ? [new pulumi.Stash(memoryName, { input: peer })] : [];
+  const memory = peer ? [new pulumi.Stash(memoryName, { input: memoryOf(peer) })] : [];
   const fromPeer = { dependsOn: memory };
 
   const bucket = new SnapshotBucket("snapshots", {

@@ -9,14 +9,14 @@ import { handoverMemoryName } from "./plan";
 
 /**
  * The last handover that a stack's own state remembers. Not looked for where nothing hints at any: both regions serve, and
- * the peer has not heard of one. Throws if it cannot be read, since the cluster might then be handed over by mistake.
+ * the peer, where it can be seen, has not heard of one. Throws if it cannot be read, since the cluster might then be handed over by mistake.
  */
 export async function lastHandover(
   ownStack: string,
   settings: Pick<Settings, "serving" | "region" | "home">,
-  peer: PeerOutputs | undefined,
+  seenPeer: PeerOutputs | undefined,
 ): Promise<Receipt | undefined> {
-  if (settings.serving === "both" && peer && !peer.handover) return undefined;
+  if (settings.serving === "both" && seenPeer && !seenPeer.handover) return undefined;
   const memory = await readMemory(ownStack, handoverMemoryName);
   if (memory.state === "none") return undefined;
   if (memory.state === "unreadable") {

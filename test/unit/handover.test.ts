@@ -62,7 +62,7 @@ describe("the plan", () => {
     assert.deepEqual(planHandover(question("region1", { serving: "region2" })), {
       runningReplicas: 3,
       pending: [
-        "the cluster is still served by both regions, and region2 alone should serve it: region2 hands it over. Next: pulumi up --stack org/restate/region2",
+        "region2 hands the cluster over (serving: both -> region2). Next: pulumi up --stack org/restate/region2",
       ],
     });
   });

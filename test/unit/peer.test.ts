@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { decidePeer, disagreements, type PeerQuestion } from "../../peer";
+import { peerOutputsSchema } from "../../outputs";
+import { decidePeer, disagreements, memoryOf, type PeerQuestion } from "../../peer";
 import { peerOutputs } from "../support/peer-outputs";
+import { receiptOf } from "../support/receipts";
 
 const stack = "organization/restate/region2";
 const outputs = peerOutputs("region2");
@@ -57,7 +59,6 @@ const badMemory = (why: string) =>
   "  contract: Invalid input: expected 1\n" +
   "  cluster: Invalid input: expected string, received undefined\n" +
   '  home: Invalid option: expected one of "region1"|"region2"\n' +
-  '  serving: Invalid option: expected one of "both"|"region1"|"region2"\n' +
   "  replicas: Invalid input: expected number, received undefined\n" +
   "  domain: Invalid input: expected string, received undefined\n" +
   "  awsRegion: Invalid input: expected string, received undefined\n" +
@@ -116,6 +117,18 @@ test("every entry of pending ends with the next command", () => {
       else for (const one of (result as { pending: string[] }).pending) assert.match(one, /Next: pulumi /);
     }
   }
+});
+
+test("what is remembered of the peer does not change with a handover", () => {
+  const handed = {
+    ...outputs,
+    serving: "region2",
+    runningReplicas: 1,
+    handover: { receipt: receiptOf(1, "both", "region2") },
+  } as const;
+  assert.deepEqual(memoryOf(handed), memoryOf(outputs));
+  assert.deepEqual(peerOutputsSchema.parse(memoryOf(handed)), memoryOf(handed));
+  assert.equal(memoryOf(handed).bucket.arn, outputs.bucket.arn);
 });
 
 describe("disagreements", () => {
