@@ -4,6 +4,7 @@ import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { commentMark } from "../../commands/preview-comment";
+import { typescript } from "../../sandbox/world/paths";
 import { sabotages } from "../policies/sabotage";
 import { type Ended, Sandbox } from "../support/sandbox";
 import { ProgramCopy } from "../support/variants";
@@ -52,7 +53,7 @@ describe("policies with the real engine", () => {
   });
 
   test("npm run previews prints the comment of both stacks, and nothing else", async () => {
-    const previews = ["node", "--import", "tsx", "commands/previews.ts", "--commit", "0123456789", ...config];
+    const previews = ["node", ...typescript, "commands/previews.ts", "--commit", "0123456789", ...config];
     const ended = await sandbox.tool("region1", ...previews);
     assert.equal(ended.code, 0, ended.stdout + ended.stderr);
     assert.ok(ended.stdout.startsWith(`${commentMark}\n## What would change (01234567)\n`), ended.stdout);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Finding, RegionView } from "../../commands/report";
 import type { SnapshotSummary } from "../../commands/snapshots";
+import { typescript } from "../../sandbox/world/paths";
 import { eventually, Sandbox } from "../support/sandbox";
 
 interface Printed {
@@ -19,7 +20,7 @@ describe("status of two regions in the sandbox", () => {
   });
   after(() => sandbox.stop());
 
-  const status = ["node", "--import", "tsx", "commands/status.ts"];
+  const status = ["node", ...typescript, "commands/status.ts"];
   async function look(): Promise<Printed & { code: number }> {
     const ended = await sandbox.tool("region1", ...status, "--json");
     assert.equal(ended.stderr, "");
