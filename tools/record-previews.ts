@@ -1,5 +1,5 @@
 /**
- * Keeps previews for the tests of the comment: `node --import tsx tools/record-previews.ts NAME REGION1.jsonl REGION2.jsonl`,
+ * Keeps previews for the tests of the comment: `node --require ./tools/typescript.cjs tools/record-previews.ts NAME REGION1.jsonl REGION2.jsonl`,
  * with what `PULUMI_ENABLE_STREAMING_JSON_PREVIEW=true pulumi preview --json --policy-pack policies` printed in the sandbox.
  *
  * Leaves out what the comment does not read (values of resources, configuration, chatter) and where on the machine it was.

@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { toolPath } from "../toolchain";
 import type { Part } from "../world/part";
-import { projectDir, runDir } from "../world/paths";
+import { projectDir, runDir, typescript } from "../world/paths";
 import { awsEndpoint } from "../world/regions";
 import { awsControl } from "./control";
 import { Moto } from "./moto";
@@ -48,8 +48,7 @@ export function awsParts(): Part[] {
       name: awsPartNames.gateway,
       command: [
         process.execPath,
-        "--import",
-        "tsx",
+        ...typescript,
         join(projectDir, "sandbox/aws/main.ts"),
         "--listen",
         `${ip}:${port}`,

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { WorldStatus } from "../world/control";
-import { projectDir } from "../world/paths";
+import { projectDir, typescript } from "../world/paths";
 import { childrenTime, type Times } from "./figures";
 
 /** Runs its commands in a folder of its own. */
@@ -25,7 +25,7 @@ export class BenchSandbox {
 
   /** Runs a command of the sandbox; returns its standard output. */
   command(...args: string[]): string {
-    const result = spawnSync(process.execPath, ["--import", "tsx", "sandbox/cli.ts", ...args], {
+    const result = spawnSync(process.execPath, [...typescript, "sandbox/cli.ts", ...args], {
       cwd: projectDir,
       env: this.env,
       encoding: "utf8",

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { WorldStatus } from "../world/control";
-import { projectDir } from "../world/paths";
+import { projectDir, typescript } from "../world/paths";
 import { processTable, processTree } from "../world/processes";
 import { BenchSandbox } from "./bench-sandbox";
 import type { Figure } from "./figures";
@@ -16,7 +16,7 @@ export function benchTools(base: string): Figure[] {
   const env = { ...process.env, RESTATE_SANDBOX_CACHE: join(base, "cache"), GOCACHE: join(base, "go-build") };
   return coldTools.map((tool) =>
     timed(`cold build or install: ${tool}`, () => {
-      const program = ["--import", "tsx", "sandbox/toolchain/main.ts", "ensure", tool];
+      const program = [...typescript, "sandbox/toolchain/main.ts", "ensure", tool];
       const result = spawnSync(process.execPath, program, { cwd: projectDir, env, stdio: ["ignore", 2, 2] });
       if (result.status !== 0) throw new Error(`${tool} could not be built`);
     }),

@@ -1,13 +1,12 @@
 /** The parts of the sandbox that stand in for load balancers, DNS, the EBS driver and the EKS webhooks. */
 import { join } from "node:path";
 import type { Part } from "../world/part";
-import { projectDir } from "../world/paths";
+import { projectDir, typescript } from "../world/paths";
 import { askSocket, controllersSocket, networkSocket } from "./control";
 
 const program = (file: string): string[] => [
   process.execPath,
-  "--import",
-  "tsx",
+  ...typescript,
   join(projectDir, "sandbox/network", file),
 ];
 

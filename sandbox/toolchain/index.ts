@@ -30,11 +30,11 @@ import {
 
 export { describeMissing, type Missing } from "./prerequisites";
 export { noProgress, type Progress, streamProgress } from "./progress";
-export { type PulumiEnvOptions, pulumiEnv } from "./pulumi";
-export { defaultRestate, type RestateVersion, restateVersions, type ToolName, toolNames } from "./tools";
+export { pulumiEnv } from "./pulumi";
+export { restateVersions, type ToolName, toolNames } from "./tools";
 
 /** Where a tool comes from: Pulumi's own release, the machine, or built or installed by this toolchain. */
-export type ToolOrigin = "official" | "machine" | "built" | "npm" | "PyPI" | "bundled";
+type ToolOrigin = "official" | "machine" | "built" | "npm" | "PyPI" | "bundled";
 
 /** What is known of a tool. */
 export interface ToolRow {

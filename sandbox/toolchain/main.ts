@@ -1,6 +1,6 @@
 /**
  * Command line of the toolchain, for development and tests:
- * `node --import tsx sandbox/toolchain/main.ts [--json] ensure [tool...] | list | prerequisites | home FOLDER`
+ * `node --require ./tools/typescript.cjs sandbox/toolchain/main.ts [--json] ensure [tool...] | list | prerequisites | home FOLDER`
  */
 import { parseArgs } from "node:util";
 import {
@@ -14,7 +14,7 @@ import {
   toolNames,
 } from ".";
 
-const usage = `usage: node --import tsx sandbox/toolchain/main.ts [--json] COMMAND
+const usage = `usage: node --require ./tools/typescript.cjs sandbox/toolchain/main.ts [--json] COMMAND
   ensure [TOOL...]   build or install tools; all that every sandbox needs unless named
                      (${toolNames.join(", ")})
   list               which tools there are, in which version and from where

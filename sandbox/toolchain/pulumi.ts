@@ -204,7 +204,7 @@ function placeFile(path: string, content: string, mode: number): void {
   renameSync(next, path);
 }
 
-/** Bundles a TypeScript program, which then starts three times as fast as through tsx, and puts a script that runs it. */
+/** Bundles a TypeScript program, which then starts faster than its source, and puts a script that runs it. */
 async function placeProgram(home: string, path: string, source: string, define: Record<string, string>): Promise<void> {
   if (!existsSync(join(projectDir, source))) {
     throw new Error(`${source} is missing: it is the program behind ${relative(home, path)}`);

@@ -57,7 +57,7 @@ function regionItems(region: WorldRegion, binary: string, instances: Instances):
     name: `${region.name}/bootstrap`,
     after: [apiServerPart(region)],
     run: async () => {
-      const { bootstrapCluster } = await import("../cluster/bootstrap.js");
+      const { bootstrapCluster } = require("../cluster/bootstrap") as typeof import("../cluster/bootstrap");
       await bootstrapCluster(region);
       return undefined;
     },
@@ -74,7 +74,7 @@ function seedStep(binary: string, used: Instances): Step {
     name: "seed",
     after: [awsPartNames.gateway],
     run: async () => {
-      const { seedAws } = await import("../aws/seed.js");
+      const { seedAws } = require("../aws/seed") as typeof import("../aws/seed");
       const { regions: seeded } = await seedAws();
       const now = Object.fromEntries(Object.entries(seeded).map(([name, { instances }]) => [name, instances]));
       for (const { name } of regions) {

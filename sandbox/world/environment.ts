@@ -38,7 +38,7 @@ function linkProject(): void {
 /** Writes the stack configuration files of both regions. */
 export async function writeStackConfigs({ ports }: HostPortsStatus): Promise<void> {
   // Loaded only here: it brings the AWS SDK with it, and every command would wait for that.
-  const { seededWorld } = await import("../aws/seed.js");
+  const { seededWorld } = require("../aws/seed") as typeof import("../aws/seed");
   const { regions: seeded } = seededWorld();
   linkProject();
   for (const region of regions) {

@@ -20,7 +20,7 @@ async function main(): Promise<void> {
   mkdirSync(temporary, { recursive: true, mode: 0o700 });
   setUpMounts();
   setUpNetwork([...regions, witnessRegion]);
-  const { plan } = (await import(planModule)) as { plan: Plan };
+  const { plan } = require(planModule) as { plan: Plan };
   const environment = { ...process.env, TMPDIR: temporary };
   const supervisor = new Supervisor({
     plan,

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { operatorEnvironment } from "./environment";
-import { projectDir } from "./paths";
+import { projectDir, typescript } from "./paths";
 import { regions } from "./regions";
 
 /** How a command ended. */
@@ -46,6 +46,6 @@ export function runAsOperator(command: readonly string[], options: OutputOptions
 
 /** `npm run up -- --yes` for both stacks, without npm. With `json` it prints one JSON report. */
 export function runUp(json: boolean, options: OutputOptions = {}): Promise<CommandEnd> {
-  const program = [process.execPath, "--import", "tsx", join(projectDir, "commands", "up.ts"), "--yes"];
+  const program = [process.execPath, ...typescript, join(projectDir, "commands", "up.ts"), "--yes"];
   return runAsOperator([...program, ...(json ? ["--json"] : [])], options);
 }

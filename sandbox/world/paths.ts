@@ -5,6 +5,9 @@ import { join, resolve } from "node:path";
 /** The clone's top folder. In a bundled program, whose place says nothing, the bundler has written it here. */
 export const projectDir = process.env.RESTATE_SANDBOX_PROJECT ?? resolve(__dirname, "../..");
 
+/** Arguments of Node.js with which it loads this project's TypeScript. */
+export const typescript = ["--require", join(projectDir, "tools/typescript.cjs")] as const;
+
 /** Root of all that one sandbox writes. */
 export const sandboxDir = resolve(process.env.RESTATE_SANDBOX_DIR ?? join(projectDir, ".sandbox"));
 

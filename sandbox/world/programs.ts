@@ -1,11 +1,11 @@
 /**
  * The sandbox's own TypeScript programs as commands. `up` bundles each into one file, which starts several times as fast
- * as through tsx and needs half the memory; where there is no bundle, tsx runs the source.
+ * as its source and needs half the memory; where there is no bundle, the source runs.
  */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { bundleProgram } from "../toolchain/pulumi";
-import { projectDir, sandboxDir } from "./paths";
+import { projectDir, sandboxDir, typescript } from "./paths";
 
 /** The programs that run for as long as the world does. */
 export const programs = {
@@ -38,12 +38,12 @@ export function programFile(program: string): string {
 /** The command that runs a program. */
 export function programCommand(program: string): string[] {
   const file = programFile(program);
-  return file.endsWith(".js") ? [process.execPath, file] : [process.execPath, "--import", "tsx", file];
+  return file.endsWith(".js") ? [process.execPath, file] : [process.execPath, ...typescript, file];
 }
 
-/** A command with the bundle in the source's place, where it runs one of the programs through tsx. */
+/** A command with the bundle in the source's place, where it runs one of the programs from its source. */
 export function bundledCommand(command: readonly string[]): string[] {
   const [node, flag, loader, file, ...args] = command;
-  if (node !== process.execPath || flag !== "--import" || loader !== "tsx" || !file) return [...command];
+  if (node !== process.execPath || flag !== typescript[0] || loader !== typescript[1] || !file) return [...command];
   return [...programCommand(relative(projectDir, file)), ...args];
 }

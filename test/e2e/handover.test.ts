@@ -10,6 +10,7 @@ import type { Receipt } from "../../outputs";
 import { readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls } from "../../sandbox/service/check";
 import { type Load, startLoad } from "../../sandbox/service/load";
+import { typescript } from "../../sandbox/world/paths";
 import { changeServing } from "../../sandbox/world/serving";
 import { type RegionName, regionNames, type Serving } from "../../topology";
 import { Running } from "../faults/processes";
@@ -235,7 +236,7 @@ describe("handing the cluster over", () => {
     assert.equal(run.over, false, run.output);
     run.kill();
     await run.ended;
-    await sandbox.must("region1", process.execPath, "--import", "tsx", "commands/up.ts", "--yes");
+    await sandbox.must("region1", process.execPath, ...typescript, "commands/up.ts", "--yes");
     await assertServedBy("region1");
     await assertReceipt(3, "both", "region1");
     await assertCallsGoOn();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { KubeConfig, type KubernetesListObject, type V1Secret, Watch } from "@kubernetes/client-node";
 import { type AwsControl, awsControl, type Fault } from "../../sandbox/aws/control";
+import { typescript } from "../../sandbox/world/paths";
 import { eventually, Sandbox } from "../support/sandbox";
 import { Running } from "./processes";
 
@@ -44,7 +45,7 @@ export class FaultWorld {
   /** Starts `npm run up`, without npm. */
   async up(): Promise<Running> {
     const { PULUMI_STACK: _, ...env } = await this.sandbox.environment("region1");
-    return new Running([process.execPath, "--import", "tsx", "commands/up.ts", "--yes"], env);
+    return new Running([process.execPath, ...typescript, "commands/up.ts", "--yes"], env);
   }
 
   /** Starts a command of Pulumi's on one stack. */
@@ -79,7 +80,7 @@ export class FaultWorld {
   /** `npm run recover` for one stack: what it printed. */
   async recover(stack: StackName): Promise<string> {
     const env = await this.sandbox.environment(stack);
-    const command = [process.execPath, "--import", "tsx", "commands/recover.ts", "--stack", stack];
+    const command = [process.execPath, ...typescript, "commands/recover.ts", "--stack", stack];
     return this.finish(Promise.resolve(new Running(command, env)));
   }
 

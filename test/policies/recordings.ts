@@ -21,9 +21,9 @@ export function shippedSettings(region: RegionName): Record<string, unknown> {
   );
 }
 
-/** Every scenario, and `shipped`: the stack files as they are. */
-export async function recordAll(): Promise<Recordings> {
-  const recordings = await playAll();
+/** Scenarios (every one unless some are named), and `shipped`: the stack files as they are. */
+export async function record(names?: string[]): Promise<Recordings> {
+  const recordings = await playAll(names);
   const world = await World.start();
   try {
     recordings.set("shipped", await world.play({ about: "as shipped", settings: shippedSettings }));

@@ -5,12 +5,12 @@ import { rules } from "../../policies/rules";
 import type { Recordings } from "../support/dumps";
 import { PolicyPackProcess, type Violation } from "../support/policy-pack";
 import { type Case, cases, harmless } from "./cases";
-import { copied, recordAll } from "./recordings";
+import { copied, record } from "./recordings";
 
 let recordings: Recordings;
 let pack: PolicyPackProcess;
 before(async () => {
-  recordings = await recordAll();
+  recordings = await record();
   pack = await PolicyPackProcess.start();
 });
 after(() => pack.stop());

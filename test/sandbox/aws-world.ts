@@ -14,7 +14,7 @@ import { adminCredentials } from "../../sandbox/aws/credentials";
 import { Moto } from "../../sandbox/aws/moto";
 import { type SeededWorld, seedAws } from "../../sandbox/aws/seed";
 import { toolPath } from "../../sandbox/toolchain";
-import { projectDir } from "../../sandbox/world/paths";
+import { projectDir, typescript } from "../../sandbox/world/paths";
 import { regions } from "../../sandbox/world/regions";
 
 /** What the SDK wants to know of who asks. */
@@ -112,7 +112,7 @@ export class AwsWorld {
     const issuers = ["--issuer-keys", join(this.folder, "issuers")];
     const ports = ["--listen", `127.0.0.1:${this.gatewayPort}`, "--moto-port", String(this.motoPort)];
     const main = join(projectDir, "sandbox/aws/main.ts");
-    this.gateway = this.spawn("gateway", [process.execPath, "--import", "tsx", main, ...ports, ...places, ...issuers]);
+    this.gateway = this.spawn("gateway", [process.execPath, ...typescript, main, ...ports, ...places, ...issuers]);
     await until("the gateway answers", () => this.control.faults(), 60).catch((error: Error) => {
       throw new Error(`${error.message}\n${this.log("gateway")}`);
     });

@@ -10,11 +10,11 @@ const own = mkdtempSync(join(tmpdir(), "sandbox-cluster-"));
 process.env.RESTATE_SANDBOX_DIR = own;
 
 const modules = async () => ({
-  access: await import("../../sandbox/world/access.js"),
-  control: await import("../../sandbox/world/control.js"),
-  regions: await import("../../sandbox/world/regions.js"),
-  toolchain: await import("../../sandbox/toolchain/index.js"),
-  world: await import("../../sandbox/world/world.js"),
+  access: require("../../sandbox/world/access") as typeof import("../../sandbox/world/access"),
+  control: require("../../sandbox/world/control") as typeof import("../../sandbox/world/control"),
+  regions: require("../../sandbox/world/regions") as typeof import("../../sandbox/world/regions"),
+  toolchain: require("../../sandbox/toolchain") as typeof import("../../sandbox/toolchain"),
+  world: require("../../sandbox/world/world") as typeof import("../../sandbox/world/world"),
 });
 
 /** What a command came to. */

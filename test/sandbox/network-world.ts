@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Part } from "../../sandbox/world/part";
-import { logDir, projectDir } from "../../sandbox/world/paths";
+import { logDir, projectDir, typescript } from "../../sandbox/world/paths";
 import type { WorldRegion, Zone } from "../../sandbox/world/regions";
 
 /** A process of the world that can be killed and started again. */
@@ -127,8 +127,7 @@ export class PodNet {
     const [program, ...args]: string[] = [
       ...inside,
       process.execPath,
-      "--import",
-      "tsx",
+      ...typescript,
       join(__dirname, "network-agent.ts"),
     ];
     const agent = spawn(program!, args, { stdio: ["pipe", "pipe", "inherit"], cwd: projectDir });

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ensureToolchain, noProgress } from "../../sandbox/toolchain";
+import { typescript } from "../../sandbox/world/paths";
 
 test("the network's stand-ins, in namespaces of their own", { timeout: 1_200_000 }, async (context) => {
   await ensureToolchain(["cluster", "python"], noProgress);
@@ -18,8 +19,7 @@ test("the network's stand-ins, in namespaces of their own", { timeout: 1_200_000
     [
       ..."--user --map-root-user --net --mount --mount-proc --pid --fork --kill-child".split(" "),
       process.execPath,
-      "--import",
-      "tsx",
+      ...typescript,
       join(__dirname, "network-inside.ts"),
     ],
     {

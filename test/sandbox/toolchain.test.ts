@@ -35,7 +35,7 @@ import { runCommand } from "../../sandbox/toolchain/command";
 import { lock, tryLock } from "../../sandbox/toolchain/lock";
 import { bundleProgram } from "../../sandbox/toolchain/pulumi";
 import { npmVersion } from "../../sandbox/toolchain/recipes";
-import { projectDir } from "../../sandbox/world/paths";
+import { projectDir, typescript } from "../../sandbox/world/paths";
 import { fakeTool } from "./toolchain-fake";
 
 const folder = mkdtempSync(join(tmpdir(), "toolchain-"));
@@ -44,7 +44,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 /** Starts a process that ensures the fake tool, and hears what it says. */
 function ensureElsewhere(root: string): { child: ChildProcess; said: () => string } {
   const fake = join(__dirname, "toolchain-fake.ts");
-  const child = spawn(process.execPath, ["--import", "tsx", fake, root], {
+  const child = spawn(process.execPath, [...typescript, fake, root], {
     cwd: projectDir,
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -248,7 +248,7 @@ describe("an official Pulumi on PATH", () => {
     };
     delete (env as NodeJS.ProcessEnv).PULUMI_HOME;
     return new Promise((resolve) => {
-      const command = ["--import", "tsx", join(projectDir, "sandbox/toolchain/main.ts"), ...args];
+      const command = [...typescript, join(projectDir, "sandbox/toolchain/main.ts"), ...args];
       execFile(process.execPath, command, { cwd: projectDir, env }, (error, out, err) => {
         resolve({ code: error ? Number(error.code ?? -1) : 0, out, err });
       });
@@ -350,7 +350,7 @@ describe("the real engine", () => {
     mkdirSync(join(folder, "backend"));
     write(
       "Pulumi.yaml",
-      'name: trivial\nruntime: {name: nodejs, options: {typescript: false, nodeargs: "--import tsx"}}\n',
+      `name: trivial\nruntime: {name: nodejs, options: {typescript: false, nodeargs: "${typescript.join(" ")}"}}\n`,
     );
     write("package.json", '{"name": "trivial", "version": "0.0.0", "private": true, "main": "index.ts"}');
     symlinkSync(join(projectDir, "node_modules"), join(program, "node_modules"));
@@ -431,7 +431,7 @@ describe("the real engine", () => {
   it("runs a policy pack", async () => {
     write("policies/PulumiPolicy.yaml", "runtime: nodejs\nversion: 0.0.1\n");
     write("policies/package.json", '{"name": "pack", "version": "0.0.1", "private": true, "main": "index.js"}');
-    write("policies/index.js", 'delete require.extensions[".ts"]; require("tsx/cjs"); require("./pack.ts");');
+    write("policies/index.js", `require(${JSON.stringify(typescript[1])}); require("./pack.ts");`);
     write(
       "policies/pack.ts",
       `import { PolicyPack } from "@pulumi/policy";

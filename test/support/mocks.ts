@@ -150,6 +150,7 @@ export async function record(program: () => unknown, options: RunOptions = {}): 
       failures.unshift(error);
       return {};
     });
+  await callbacksReady();
   await pulumi.runtime.disconnect();
   await new Promise((done) => setImmediate(done));
   process.removeListener("unhandledRejection", onRejection);
@@ -159,6 +160,12 @@ export async function record(program: () => unknown, options: RunOptions = {}): 
   recording.outputs = readable(outputs) as Record<string, unknown>;
   recording.resources = [...byUrn.values()].sort((a, b) => (label(a) < label(b) ? -1 : 1));
   return recording;
+}
+
+/** Waits until the SDK's server of hooks runs: for one that is ended sooner the SDK would ask without end. */
+async function callbacksReady(): Promise<void> {
+  const callbacks = pulumi.runtime.getCallbacks() as unknown as { _target: Promise<string> } | undefined;
+  await callbacks?._target;
 }
 
 /** The order of a recording: children below their parents. */

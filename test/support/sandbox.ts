@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { guardName } from "../../guard";
 import { sqlCommand, sqlRows } from "../../restate/sql";
+import { typescript } from "../../sandbox/world/paths";
 
 const projectFolder = resolve(__dirname, "../..");
 
@@ -67,7 +68,7 @@ export class Sandbox {
   /** `npm run sandbox -- …`, without npm; throws with all that it printed if it fails. */
   async command(...args: string[]): Promise<string> {
     const ended = await run(
-      [process.execPath, "--import", "tsx", "sandbox/cli.ts", ...args],
+      [process.execPath, ...typescript, "sandbox/cli.ts", ...args],
       this.baseEnvironment,
       30 * 60_000,
     );

@@ -20,6 +20,7 @@ import {
   table,
 } from "../../commands/report";
 import { reasonOf, twoStacks, UsageError } from "../../commands/stacks";
+import { typescript } from "../../sandbox/world/paths";
 import { type RegionName, regionNames } from "../../topology";
 import { peerOutputs } from "../support/peer-outputs";
 import { regionView } from "../support/region-view";
@@ -656,7 +657,7 @@ describe("the commands, with a stand-in for Pulumi", () => {
     writeFileSync(join(folder, "scenario.json"), JSON.stringify(scenario));
     writeFileSync(join(folder, "calls"), "");
     writeFileSync(join(folder, "imports"), "");
-    const child = spawn(process.execPath, ["--import", "tsx", `commands/${command}.ts`, ...args], {
+    const child = spawn(process.execPath, [...typescript, `commands/${command}.ts`, ...args], {
       cwd: resolve(__dirname, "../.."),
       env: {
         ...process.env,
@@ -713,7 +714,7 @@ describe("the commands, with a stand-in for Pulumi", () => {
 
   test("no pulumi on PATH: what to type, in the sandbox and elsewhere, and exit code 2", async () => {
     for (const [command, ...args] of [["up", "--yes"], ["status"], ["recover"]] as const) {
-      const child = spawnSync(process.execPath, ["--import", "tsx", `commands/${command}.ts`, ...args], {
+      const child = spawnSync(process.execPath, [...typescript, `commands/${command}.ts`, ...args], {
         cwd: resolve(__dirname, "../.."),
         env: { ...process.env, PATH: join(folder, "home") },
         encoding: "utf8",

@@ -338,7 +338,14 @@ describe("asking a cluster", () => {
         .then((seen) => process.stdout.write(JSON.stringify(seen ?? null), () => process.exit()));`;
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ["--import", `data:text/javascript,${encodeURIComponent(register)}`, "--import", "tsx", "-e", program],
+      [
+        "--import",
+        `data:text/javascript,${encodeURIComponent(register)}`,
+        "--require",
+        "./tools/typescript.cjs",
+        "-e",
+        program,
+      ],
       { cwd: resolve(__dirname, "../..") },
     );
     assert.deepEqual(

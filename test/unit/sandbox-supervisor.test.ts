@@ -48,8 +48,8 @@ describe("a supervisor that does not answer", () => {
   let server: Server | undefined;
   beforeEach(async () => {
     // Where the sandbox is, is settled when its modules are loaded.
-    world ??= await import("../../sandbox/world/world.js");
-    control ??= await import("../../sandbox/world/control.js");
+    world ??= require("../../sandbox/world/world") as typeof import("../../sandbox/world/world");
+    control ??= require("../../sandbox/world/control") as typeof import("../../sandbox/world/control");
     server?.close();
     server = undefined;
     asked = [];

@@ -1,14 +1,14 @@
 /** A node that loses its zone and its volume: what the next `up` does for it, and what an operator has to. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { after, before, test } from "node:test";
 import type { NodeOutputs } from "../../outputs";
 import { assertOneCluster, nodesSeenBy, restatectl, twoClusters } from "../support/cluster";
-import { eventually, Sandbox } from "../support/sandbox";
+import { eventually, type Sandbox } from "../support/sandbox";
 
 const annotation = (name: string) => `metadata.annotations["service.beta.kubernetes.io/aws-load-balancer-${name}"]`;
 
-describe("a pod that moves to another zone", () => {
-  const sandbox = new Sandbox();
+/** For a region where a pod may be in the same zone as another. */
+export const podMoved = (sandbox: Sandbox) => {
   const [home] = twoClusters;
   const region = ["kubectl", "-n", "restate-region1"];
   const moved = "restate-1";
@@ -42,16 +42,11 @@ describe("a pod that moves to another zone", () => {
   };
 
   before(async () => {
-    await sandbox.command("up", "--world-only");
-    // With three zones and three pods, a pod of a closed zone fits nowhere else under DoNotSchedule.
-    await sandbox.must(
-      "region1",
-      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
-    );
-    await sandbox.command("up");
     numbers = new Map((await assertOneCluster(sandbox)).map((node) => [node.name, node.plain_node_id]));
   });
-  after(() => sandbox.stop());
+  after(async () => {
+    await sandbox.must("region1", "kubectl", "uncordon", "-l", "topology.kubernetes.io/zone");
+  });
 
   test("the next up moves its load balancer into the pod's zone, and changes nothing else", async () => {
     const before = await nodes();
@@ -130,4 +125,4 @@ describe("a pod that moves to another zone", () => {
     for (const [other, was] of numbers) if (other !== name) assert.equal(all.get(other), was);
     assert.deepEqual(await sandbox.up("region1"), []);
   });
-});
+};

@@ -1,22 +1,19 @@
 /** The stack in the sandbox, end to end: two regions up on real Restate nodes, unchanged on a second run, and gone again. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { test } from "node:test";
+import { HeadObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import type { NodeOutputs } from "../../outputs";
-import { eventually, Sandbox } from "../support/sandbox";
+import { eventually, type Sandbox } from "../support/sandbox";
 
 interface Labelled {
   metadata: { name: string; labels: Record<string, string> };
 }
 
-describe("two regions in the sandbox", () => {
-  const sandbox = new Sandbox();
-  const regions = ["region1", "region2"] as const;
-  const nodesOf = async (region: string) => (await sandbox.outputs(region)).nodes as NodeOutputs[];
+const regions = ["region1", "region2"] as const;
 
-  before(async () => {
-    await sandbox.command();
-  });
-  after(() => sandbox.stop());
+/** Both regions as they were deployed. */
+export const deployed = (sandbox: Sandbox) => {
+  const nodesOf = async (region: string) => (await sandbox.outputs(region)).nodes as NodeOutputs[];
 
   test("six nodes form one cluster, three in each region, all of them metadata members", async () => {
     const nodes = await eventually(
@@ -168,12 +165,14 @@ describe("two regions in the sandbox", () => {
     // Some of them are originals in one region and replicas in the other, and none is neither.
     const states = new Set<string>();
     for (const region of regions) {
-      for (const key of one) {
-        const head = JSON.parse(
-          await sandbox.must(region, "aws", "s3api", "head-object", "--bucket", buckets.get(region)!, "--key", key),
-        ) as { ReplicationStatus?: string };
+      const { AWS_ENDPOINT_URL: endpoint, AWS_REGION, ...env } = await sandbox.environment(region);
+      const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID!, secretAccessKey: env.AWS_SECRET_ACCESS_KEY! };
+      const s3 = new S3Client({ endpoint, region: AWS_REGION, credentials, forcePathStyle: true });
+      for (const Key of one) {
+        const head = await s3.send(new HeadObjectCommand({ Bucket: buckets.get(region), Key }));
         states.add(String(head.ReplicationStatus));
       }
+      s3.destroy();
     }
     assert.deepEqual([...states].sort(), ["COMPLETED", "REPLICA"]);
   });
@@ -280,7 +279,10 @@ describe("two regions in the sandbox", () => {
       "restate-1.region1.restate.sandbox.test",
     );
   });
+};
 
+/** The end: of the peer alone, and of both. */
+export const destroyed = (sandbox: Sandbox) => {
   test("a peer that is destroyed takes nothing with it that was built for it, and is found again when it is back", async () => {
     const up = ["pulumi", "up", "--yes", "--skip-preview", "--suppress-outputs"];
     const replicatesTo = async () =>
@@ -323,4 +325,4 @@ describe("two regions in the sandbox", () => {
       [],
     );
   });
-});
+};

@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { test } from "node:test";
 import { commentMark } from "../../commands/preview-comment";
+import { typescript } from "../../sandbox/world/paths";
 import { sabotages } from "../policies/sabotage";
-import { type Ended, Sandbox } from "../support/sandbox";
+import type { Ended, Sandbox } from "../support/sandbox";
 import { ProgramCopy } from "../support/variants";
 
 const root = join(__dirname, "../..");
@@ -19,13 +20,8 @@ function stoppedBy({ stdout }: Ended): string[] {
   ].sort();
 }
 
-describe("policies with the real engine", () => {
-  const sandbox = new Sandbox();
-  before(async () => {
-    await sandbox.command("up", "--world-only");
-  });
-  after(() => sandbox.stop());
-
+/** For a world with nothing in it. */
+export const policiesAsked = (sandbox: Sandbox) => {
   const pulumi = (...args: string[]) => sandbox.tool("region1", "pulumi", ...args, "--color", "never", ...policies);
   /** Runs Pulumi with a variant of the program instead of the program. */
   async function withVariant(rule: string, ...args: string[]): Promise<Ended> {
@@ -52,7 +48,7 @@ describe("policies with the real engine", () => {
   });
 
   test("npm run previews prints the comment of both stacks, and nothing else", async () => {
-    const previews = ["node", "--import", "tsx", "commands/previews.ts", "--commit", "0123456789", ...config];
+    const previews = ["node", ...typescript, "commands/previews.ts", "--commit", "0123456789", ...config];
     const ended = await sandbox.tool("region1", ...previews);
     assert.equal(ended.code, 0, ended.stdout + ended.stderr);
     assert.ok(ended.stdout.startsWith(`${commentMark}\n## What would change (01234567)\n`), ended.stdout);
@@ -111,4 +107,4 @@ describe("policies with the real engine", () => {
     const policy = await sandbox.tool("region1", "aws", "s3api", "get-bucket-policy", "--bucket", name);
     assert.match(policy.stderr, /NoSuchBucketPolicy/);
   });
-});
+};

@@ -1,6 +1,6 @@
 /** A real service on Restate, called through both regions: each acknowledged call is in the state exactly once. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { before, test } from "node:test";
 import { connect, rpc } from "@restatedev/restate-sdk-clients";
 import { readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls } from "../../sandbox/service/check";
@@ -8,7 +8,7 @@ import { figuresByRegion } from "../../sandbox/service/figures";
 import type { Ledger } from "../../sandbox/service/ledger";
 import { type CallRecord, startLoad } from "../../sandbox/service/load";
 import { ledgerName } from "../../sandbox/service/model";
-import { eventually, Sandbox } from "../support/sandbox";
+import { eventually, type Sandbox } from "../support/sandbox";
 
 interface Deployed {
   changed: string[];
@@ -17,21 +17,19 @@ interface Deployed {
   regions: { region: string; ingress: string; admin: string }[];
 }
 
-describe("a service on Restate", () => {
-  const sandbox = new Sandbox();
+/** For regions that work, and have no service yet. */
+export const serviceCalled = (sandbox: Sandbox) => {
   let regions: Deployed["regions"] = [];
 
   const deploy = async () => JSON.parse(await sandbox.command("practice", "--json")) as Deployed;
   const accounts = (run: string, count: number) => Array.from({ length: count }, (_, i) => `${run}-${i}`);
 
   before(async () => {
-    await sandbox.command("up");
     const deployed = await deploy();
     assert.deepEqual(deployed.changed, ["region1", "region2"]);
     assert.equal(deployed.registered, true);
     regions = deployed.regions;
   });
-  after(() => sandbox.stop());
 
   /** Fails unless the state has every acknowledged call exactly once, whichever region's nodes are asked, and how. */
   async function assertExactlyOnce(run: string, calls: readonly CallRecord[]): Promise<void> {
@@ -130,4 +128,4 @@ describe("a service on Restate", () => {
     for (const one of calls) assert.equal(one.outcome, "acknowledged", JSON.stringify(one.attempts));
     await assertExactlyOnce("kill", calls);
   });
-});
+};

@@ -1,0 +1,33 @@
+/**
+ * The stack in one sandbox, from the first `up` to the last destroy. A part begins with what the one before it leaves; a part
+ * alone: `--test-name-pattern` with its name, except for those after the end of both regions.
+ */
+import { after, before, describe } from "node:test";
+import { Sandbox } from "../support/sandbox";
+import { deployed, destroyed } from "./deploy";
+import { podMoved } from "./placement";
+import { policiesAsked } from "./policies";
+import { serviceCalled } from "./service";
+import { statusTold } from "./status";
+
+describe("two regions in the sandbox", () => {
+  const sandbox = new Sandbox();
+  before(async () => {
+    await sandbox.command("up", "--world-only");
+    // With three zones and three pods, a pod of a closed zone fits nowhere else under DoNotSchedule, which region2 keeps.
+    await sandbox.must(
+      "region1",
+      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
+    );
+    await sandbox.command();
+  });
+  after(() => sandbox.stop());
+
+  // First, while there are no snapshots yet.
+  describe("npm run status", () => statusTold(sandbox));
+  describe("both as they were deployed", () => deployed(sandbox));
+  describe("a service on Restate", () => serviceCalled(sandbox));
+  describe("a pod that moves to another zone", () => podMoved(sandbox));
+  describe("the end of one region, and of both", () => destroyed(sandbox));
+  describe("policies with the real engine, before anything is deployed", () => policiesAsked(sandbox));
+});
