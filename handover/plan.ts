@@ -24,6 +24,13 @@ export interface Asker {
   user: string;
 }
 
+/** What a stack remembers of the last handover. */
+export interface HandoverMemory {
+  receipt: Receipt;
+  /** Who asked this stack for it, if it ran a Job for it: the one who was faster may have been another. */
+  askedBy?: HandoverOrder["askedBy"];
+}
+
 /** A handover that this stack runs, or has run. */
 export interface HandoverOrder {
   target: Serving;
@@ -49,8 +56,8 @@ export interface HandoverPlan {
 /** Everything that the decision depends on. */
 export interface HandoverQuestion {
   settings: Pick<Settings, "region" | "home" | "serving" | "replicas" | "standbyReplicas" | "peer">;
-  /** Last receipt that this stack remembers. */
-  remembered?: Receipt;
+  /** The last one that this stack remembers. */
+  remembered?: HandoverMemory;
   peer?: PeerOutputs;
   asker: () => Asker;
   /**
@@ -66,7 +73,7 @@ const served = (serving: Serving) => (serving === "both" ? "both regions" : `${s
 export function planHandover(question: HandoverQuestion): HandoverPlan {
   const { settings, remembered, peer } = question;
   const { region, serving, replicas, standbyReplicas = replicas } = settings;
-  const latest = [remembered, peer?.handover?.receipt]
+  const latest = [remembered?.receipt, peer?.handover?.receipt]
     .filter((one) => one !== undefined)
     .sort((a, b) => b.number - a.number)[0];
   const before: Serving = latest?.to ?? "both";
@@ -103,8 +110,13 @@ export function planHandover(question: HandoverQuestion): HandoverPlan {
   }
   plan.order = changes
     ? { target: serving, after: latest?.number ?? 0, askedBy: { ...question.asker() }, done: false }
-    : { target: serving, after: latest!.number - 1, askedBy: latest!.askedBy, done: true };
+    : { target: serving, after: latest!.number - 1, askedBy: askedBefore(latest!, remembered), done: true };
   return plan;
+}
+
+/** Who asked for a handover that is done, so that its Job stays as it is. */
+function askedBefore(latest: Receipt, remembered: HandoverMemory | undefined): HandoverOrder["askedBy"] {
+  return (remembered?.receipt.number === latest.number && remembered.askedBy) || latest.askedBy;
 }
 
 /** Throws if this checkout cannot be the one that follows the last handover. */

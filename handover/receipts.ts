@@ -1,11 +1,15 @@
 /** Receipts of handovers, as this stack comes to know of them: from its own memory, and from the Job that has just ended. */
 import { RunError } from "@pulumi/pulumi/errors";
+import { z } from "zod";
 import type { ClusterAccess } from "../kubernetes/access";
 import { lastLineOfJob } from "../kubernetes/jobLog";
 import { type PeerOutputs, type Receipt, receiptSchema } from "../outputs";
 import { readMemory } from "../peer";
 import type { Settings } from "../settings";
-import { handoverMemoryName } from "./plan";
+import { type HandoverMemory, handoverMemoryName } from "./plan";
+
+/** What the `Stash` holds. */
+const memorySchema = z.object({ receipt: receiptSchema, askedBy: z.record(z.string(), z.unknown()).optional() });
 
 /**
  * The last handover that a stack's own state remembers. Not looked for where nothing hints at any: both regions serve, and
@@ -15,7 +19,7 @@ export async function lastHandover(
   ownStack: string,
   settings: Pick<Settings, "serving" | "region" | "home">,
   seenPeer: PeerOutputs | undefined,
-): Promise<Receipt | undefined> {
+): Promise<HandoverMemory | undefined> {
   if (settings.serving === "both" && seenPeer && !seenPeer.handover) return undefined;
   const memory = await readMemory(ownStack, handoverMemoryName);
   if (memory.state === "none") return undefined;
@@ -25,7 +29,8 @@ export async function lastHandover(
         "Nothing was changed. Run pulumi up again when the state can be read.",
     );
   }
-  return receiptSchema.parse(memory.value);
+  const { receipt, askedBy } = memorySchema.parse(memory.value);
+  return { receipt, ...(askedBy ? { askedBy } : {}) };
 }
 
 /** Reads the receipt that a handover's Job printed. */

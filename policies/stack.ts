@@ -153,14 +153,14 @@ export const stackRules = [
   rule({
     id: "stack-agrees",
     title: "Both stacks were last brought up with the same shared settings.",
-    why: "Until they agree, one region works with what the other has left behind. Advice only, since a change reaches one stack first.",
+    why: "Until they agree, one region works with what the other has left behind. Advice only, since a change reaches one stack first. Who serves is a handover's matter.",
     severity: "medium",
     level: "advisory",
     standards: [],
     stack(stack, report) {
       const peer = peerOf(stack);
       if (!peer) return;
-      for (const key of ["home", "serving", "replicas", "contract"]) {
+      for (const key of ["home", "replicas", "contract"]) {
         report.part(() => {
           const [own, other] = [stack.outputs.get(key).text, peer.get(key).text];
           if (own !== other) {

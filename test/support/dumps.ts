@@ -8,11 +8,14 @@ import { scenarios, World } from "./scenarios";
 /** Folder of the dumps. */
 export const dumpsFolder = join(__dirname, "..", "dumps");
 
-/** Policy documents as structures; what changes with the script alone as words. */
+/** Policy documents as structures; what changes with the script or the checkout alone as words. */
 function legible(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(legible);
   if (value !== null && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, legible(one)]));
+    if ("name" in value && value.name === "ASKED") return { ...value, value: "[who asked]" };
+    return Object.fromEntries(
+      Object.entries(value).map(([key, one]) => [key, key === "askedBy" ? "[who asked]" : legible(one)]),
+    );
   }
   if (typeof value !== "string") return value;
   if (value.startsWith('{"Version"')) return JSON.parse(value);
@@ -26,7 +29,7 @@ function dump(name: string, region: RegionName, { resources, outputs }: Recordin
   const head =
     `# ${scenarios[name]?.about}\n` +
     `# Every resource of ${region} with its exact inputs, as the program gives them. Written by npm run dumps; policy\n` +
-    "# documents are shown as structures, secrets as [secret], scripts and their fingerprints as words.\n";
+    "# documents are shown as structures, secrets as [secret], scripts, their fingerprints and who asked as words.\n";
   const listed = resources.map(({ dependsOn, outputs: registered, inputs, graph: _, ...rest }) => ({
     ...rest,
     ...(dependsOn.length > 0 ? { dependsOn } : {}),

@@ -69,7 +69,7 @@ describe("the plan", () => {
 
   test("one that is done is asked for again in the same words, so that nothing changes", () => {
     const receipt = receiptOf(1, "both", "region2");
-    const { order, pending } = planHandover(question("region2", { serving: "region2" }, { remembered: receipt }));
+    const { order, pending } = planHandover(question("region2", { serving: "region2" }, { remembered: { receipt } }));
     assert.deepEqual(order, { target: "region2", after: 0, askedBy: receipt.askedBy, done: true });
     assert.deepEqual(pending, []);
   });
@@ -84,14 +84,14 @@ describe("the plan", () => {
   test("the latest of what is remembered and what the peer tells counts", () => {
     const own = receiptOf(4, "region2", "both");
     const older = known(receiptOf(3, "both", "region2"), "region2");
-    assert.deepEqual(planHandover(question("region1", {}, { ...older, remembered: own })).order, {
+    assert.deepEqual(planHandover(question("region1", {}, { ...older, remembered: { receipt: own } })).order, {
       target: "both",
       after: 3,
       askedBy: own.askedBy,
       done: true,
     });
     const newer = known(receiptOf(5, "both", "region2"), "region2");
-    assert.deepEqual(planHandover(question("region1", {}, { ...newer, remembered: own })).order, {
+    assert.deepEqual(planHandover(question("region1", {}, { ...newer, remembered: { receipt: own } })).order, {
       target: "both",
       after: 5,
       askedBy: asker,
@@ -125,7 +125,7 @@ describe("the plan", () => {
     });
     test("all run by default, and in the region that serves", () => {
       assert.equal(running({ serving: "region2" }, known(drained, "region2")), 3);
-      const serving = planHandover(question("region2", standby, { remembered: drained }));
+      const serving = planHandover(question("region2", standby, { remembered: { receipt: drained } }));
       assert.equal(serving.runningReplicas, 3);
     });
     test("a restore waits until the peer runs all of its nodes", () => {
@@ -166,7 +166,7 @@ describe("the plan", () => {
     });
     test("is not asked after where nothing changes", () => {
       const { order } = planHandover(
-        question("region2", { serving: "region2" }, { remembered: last, age: () => "older" }),
+        question("region2", { serving: "region2" }, { remembered: { receipt: last }, age: () => "older" }),
       );
       assert.equal(order?.done, true);
     });
@@ -192,7 +192,9 @@ describe("the plan", () => {
         (region, home, wanted, remembered, told) => {
           const peer = peerOutputs(peerOf(region), told ? { handover: { receipt: told } } : {});
           const settings = { home, serving: wanted };
-          const plan = planHandover(question(region, settings, { peer, ...(remembered ? { remembered } : {}) }));
+          const plan = planHandover(
+            question(region, settings, { peer, ...(remembered ? { remembered: { receipt: remembered } } : {}) }),
+          );
           const latest = [remembered, told].flatMap((one) => (one ? [one.number] : []));
           if (plan.order) {
             assert.equal(leadRegion(settings), region);
