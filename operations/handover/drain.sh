@@ -6,7 +6,7 @@ outstanding_drain() { together metadata_left leaders_left processors_left nodes_
 metadata_left() { missing metadata-is-only-in-region region="$to"; }
 leaders_left() { missing partitions-are-led-in-region region="$to"; }
 processors_left() { missing partitions-live-only-in-region region="$to"; }
-nodes_left() { missing nodes-are-withdrawn region="$from"; }
+nodes_left() { missing nodes-are-withdrawn region="$from" but=""; }
 configuration_left() { missing_configuration "$LOG_ONE" "$PARTITION_ONE"; }
 logs_left() { missing records-go-only-to-region region="$to" replication="$LOG_ONE"; }
 
@@ -32,7 +32,7 @@ carrying_processors() { missing partitions-have-a-processor-in-region region="$t
 carrying_heads() { behind "$to"; }
 
 drain() {
-  local last but
+  local spare
 
   # First, so that from here on the loss of $from takes no majority with it.
   step "the metadata store is in $to alone"
@@ -47,17 +47,13 @@ drain() {
   fi
 
   # All but one node first: any two of those that are left then include one of $to, so that there is no moment at which a
-  # record could be written in $from alone. Without force restatectl refuses what the configuration does not allow.
+  # record could be written in $from alone. Without force restatectl refuses what the configuration does not allow. Each is
+  # proved before the next is asked for: a command that was lost must not leave two of $from under what one region needs.
   step "no node of $from is chosen any more"
-  last=$(nodes_in "$from") but=""
-  [[ $last != *,* ]] || but=${last%,*} last=${last##*,}
-  if [ -n "$but" ]; then withdraw "$but"; fi
-  if [ -n "$(configuration_left)" ]; then
-    change config set --log-replication "$LOG_ONE" --partition-replication "$PARTITION_ONE"
-  fi
-  withdraw "$last"
-  wait_until "no node of $from is chosen any more" nodes_left
-  wait_until "the configuration keeps to one region" configuration_left
+  spare=$(nodes_in "$from") spare=${spare##*,}
+  insist "no node of $from but $spare is chosen" 5 others_left withdrawals_of_others
+  insist "the configuration keeps to one region" 5 configuration_left configuration_for_one
+  insist "no node of $from is chosen any more" 5 nodes_left withdrawals
 
   step "every log is written in $to alone"
   insist "every log is written in $to alone" 5 logs_left renewals_in_one
@@ -76,13 +72,15 @@ next_to_leave() {
 pins() { pins_to "$to"; }
 renewals_in_one() { renewals logs_left "$(nodes_in "$to")" "$LOG_ONE"; }
 
-# withdraw IDS: those of the nodes that are not withdrawn yet, separated by commas.
-withdraw() {
-  local rows ids commands=""
-  rows=$(states_of "$1")
-  ids=$(ids_where '.storage_state == "read-write"' <<<"$rows")
-  [ -z "$ids" ] || commands+="nodes set-storage-state --nodes $ids --storage-state read-only"$'\n'
-  ids=$(ids_where '.worker_state == "active"' <<<"$rows")
-  [ -z "$ids" ] || commands+="nodes set-worker-state --nodes $ids --worker-state draining"$'\n'
-  change_all "$commands"
+others_left() { missing nodes-are-withdrawn region="$from" but="$spare"; }
+withdrawals_of_others() { withdrawals "$spare"; }
+configuration_for_one() { echo "config set --log-replication ${LOG_ONE// /} --partition-replication ${PARTITION_ONE// /}"; }
+
+# withdrawals [BUT]: the commands that withdraw the nodes of $from that are still chosen, but the one.
+withdrawals() {
+  local ids
+  ids=$(ids_in_from ".storage_state == \"read-write\" and .id != \"${1:-}\"")
+  [ -z "$ids" ] || echo "nodes set-storage-state --nodes $ids --storage-state read-only"
+  ids=$(ids_in_from ".worker_state == \"active\" and .id != \"${1:-}\"")
+  [ -z "$ids" ] || echo "nodes set-worker-state --nodes $ids --worker-state draining"
 }

@@ -66,13 +66,8 @@ step() {
 # copies REPLICATION: on how many nodes.
 copies() { sed -n 's/.*node: \([0-9]*\).*/\1/p' <<<"$1"; }
 
-# states_of IDS: the nodes with those ids, separated by commas, as they are now; ids_where FILTER: the ids of those of them
-# that the jq filter selects, separated by commas.
-states_of() {
-  query "select plain_node_id as id, storage_state, worker_state from nodes" |
-    jq -c --arg ids "$1" 'select(.id | IN($ids | split(",")[]))' || true
-}
-ids_where() { jq -r "select($1) | .id" | sort -V | paste -sd,; }
+# ids_in_from FILTER: the ids of those nodes of $from that the jq filter selects, separated by commas.
+ids_in_from() { jq -r --arg from "$from" "select(.location == \$from and ($1)) | .id" "$work/nodes" | sort -V | paste -sd,; }
 
 # unsaved: partitions with more records since their last snapshot than are allowed.
 unsaved() {
@@ -152,8 +147,8 @@ look() {
     [ "$from" != "$to" ] || to=${regions[1]}
   fi
   number=$(jq .number <<<"$record") serving=$(jq -r .serving <<<"$record")
-  # A run to the same regions that was killed has left its lock, or a cluster between the two.
-  resumed=$(jq --arg to "$TARGET" '.lock != null and .lock.to == $to' <<<"$record")
+  # A run that did not come to its end, and whether it was to the same regions.
+  unfinished=$(jq '.unfinished != null' <<<"$record") resumed=$(jq --arg to "$TARGET" '.unfinished == $to' <<<"$record")
 }
 
 outstanding() {
@@ -180,9 +175,10 @@ check() {
      {serving: $record.serving, number: $record.number, target: $target, outstanding: ($open | lines), obstacles: ($against | lines)}'
 }
 
-# obstacles_settled: those that are still there after a moment: a processor is always a little behind one that writes.
+# obstacles_settled: those that are still there after so many seconds: a processor is always a little behind one that writes.
+settle=${SETTLE:-8}
 obstacles_settled() {
-  local lines until=$((SECONDS + 8))
+  local lines until=$((SECONDS + settle))
   note_heads
   while :; do
     lines=$(obstacles)
@@ -200,7 +196,7 @@ run() {
   [ -z "$against" ] || fail "$against" "Nothing was changed. If $TARGET is still wanted, run pulumi up again: it has seen that handover by then." \
     "If not, set restate:serving to $serving in Pulumi.yaml. Next: npm run history"
   open=$(outstanding)
-  if [ -z "$open" ] && [ "$serving" = "$TARGET" ]; then
+  if [ -z "$open" ] && [ "$serving" = "$TARGET" ] && ! $unfinished; then
     say "the cluster is served by $TARGET already (handover $number): nothing to change"
     keep_receipt
     jq -c .receipt <<<"$record"
@@ -208,7 +204,7 @@ run() {
   fi
   order=$number
   [ "$serving" = "$TARGET" ] || order=$((number + 1))
-  say "handover $order: $serving -> $TARGET; $(wc -l <<<"$open") things to do"
+  say "handover $order: $serving -> $TARGET; $(grep -c . <<<"$open" || true) things to do"
   say "$step_name"
   # In full, and before anything is changed.
   if [ -n "$open" ]; then
@@ -224,12 +220,13 @@ run() {
   cp "$work/progress" "$work/progress.before"
   if [ -n "$open" ]; then
     if [ "$TARGET" = both ]; then restore; else drain; fi
-    step "the cluster may move leaders by itself again"
-    if $can_pin; then change partitions leadership unpin "$partition_range"; fi
-    wait_until "all that was done still holds" outstanding
-    step "a snapshot holds what was written before"
-    save
   fi
+  # Also where nothing else is left to do: a run that was killed may have left leaders pinned.
+  step "the cluster may move leaders by itself again"
+  if $can_pin; then change partitions leadership unpin "$partition_range"; fi
+  wait_until "all that was done still holds" outstanding
+  step "a snapshot holds what was written before"
+  save
   step ""
   observe || fail "the cluster does not answer" "Next: $NEXT"
   write_receipt "$order"

@@ -21,7 +21,7 @@ write_receipt() {
      nodes: [$nodes[] | {id, name, region: .location, storage: .storage_state, worker: .worker_state, metadata}],
      logsBefore: tails($before; $progressed), logsAfter: tails($after; $progress),
      saved: ($unsaved == "")} as $receipt
-    | .number = $number | .serving = $to | .receipt = $receipt | .lock = null' <<<"$record")
+    | .number = $number | .serving = $to | .receipt = $receipt | .unfinished = null | .lock = null' <<<"$record")
   write_record "$next" || fail "the handover is done, and its receipt could not be written down: the metadata store does not answer" "Next: $NEXT"
   locked=false
 }

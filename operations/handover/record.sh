@@ -5,12 +5,13 @@
 #   {"number": of the last handover that was completed, 0 if there was none,
 #    "serving": what it led to,
 #    "receipt": of the last one,
+#    "unfinished": what the one that has begun since leads to; null if it came to its end,
 #    "lock": null, or {"holder", "number", "to", "step"} of the one that runs}
 
 key=restate-two-regions/handover
 lease=${LEASE:-30} # seconds without a sign of life after which a lock is taken over
 
-record='{"version":0,"number":0,"serving":"both","receipt":null,"lock":null}'
+record='{"version":0,"number":0,"serving":"both","receipt":null,"unfinished":null,"lock":null}'
 holder=${HOSTNAME:-handover}-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')
 locked=false
 renewed=0
@@ -20,7 +21,7 @@ read_record() {
   local text
   text=$(ctl metadata get --key "$key" 2>/dev/null | jq -c 'if . == null then {} else objects end' 2>/dev/null) || return 1
   [ -n "$text" ] || return 1
-  record=$(jq -c --argjson stored "$text" '. + $stored' <<<'{"version":0,"number":0,"serving":"both","receipt":null,"lock":null}')
+  record=$(jq -c --argjson stored "$text" '. + $stored' <<<'{"version":0,"number":0,"serving":"both","receipt":null,"unfinished":null,"lock":null}')
 }
 
 # write_record DOCUMENT: fails if somebody else has written since it was read, or the store does not answer. A write
@@ -58,7 +59,7 @@ take_lock() {
     fail "another handover has ended meanwhile: $(jq -r '"\(.number), to \(.serving)"' <<<"$record")" "Nothing was changed. Next: $NEXT"
   fi
   asked=$(jq -c --arg holder "$holder" --arg to "$1" --argjson number "$2" \
-    '.lock = {holder: $holder, number: $number, to: $to, step: "begun"}' <<<"$record")
+    '.lock = {holder: $holder, number: $number, to: $to, step: "begun"} | .unfinished = $to' <<<"$record")
   write_record "$asked" || fail "another handover has begun at the same moment" "Nothing was changed. Next: $NEXT"
   locked=true renewed=$SECONDS
 }

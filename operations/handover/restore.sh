@@ -21,21 +21,11 @@ obstacles_to_restore() {
 }
 
 restore() {
-  local first rest ids
-
+  # One node that takes records, the configuration, then the others: with one, no two nodes that are chosen are both in $from.
   step "nodes of $from are chosen again"
-  ids=$(states_of "$(nodes_in "$from")" | ids_where '.worker_state != "active"')
-  [ -z "$ids" ] || change nodes set-worker-state --nodes "$ids" --worker-state active
-  # One node, the configuration, then the others: with one, no two nodes that are chosen are both in $from.
-  first=$(nodes_in "$from") rest=""
-  [[ $first != *,* ]] || rest=${first#*,} first=${first%%,*}
-  if [ -n "$rest" ]; then admit "$first"; fi
-  if [ -n "$(configuration_apart)" ]; then
-    change config set --log-replication "$LOG_BOTH" --partition-replication "$PARTITION_BOTH"
-  fi
-  admit "${rest:-$first}"
-  wait_until "nodes of $from are chosen again" returning_nodes
-  wait_until "the configuration asks for both regions" configuration_apart
+  change_all "$(admission_of_one)"
+  insist "the configuration asks for both regions" 5 configuration_apart configuration_for_both
+  insist "nodes of $from are chosen again" 5 returning_nodes admissions
 
   step "every log is written in both regions"
   insist "every log is written in both regions" 5 logs_apart renewals_in_both
@@ -61,11 +51,28 @@ next_to_join() {
 pins_for_half() { pins_to "$from" half; }
 renewals_in_both() { renewals logs_apart "$(nodes_in "$to"),$(nodes_in "$from")" "$LOG_BOTH"; }
 
-# admit IDS: those of the nodes that take no records yet, separated by commas.
-admit() {
+configuration_for_both() { echo "config set --log-replication ${LOG_BOTH// /} --partition-replication ${PARTITION_BOTH// /}"; }
+
+# The commands that let the first node of $from take records, unless one does already (a drain that was given up leaves one)
+# or it is the only one, and all of them partitions; and those that let all of them take both.
+admission_of_one() {
+  local all
+  all=$(nodes_in "$from")
+  if [[ $all = *,* ]] && [ -z "$(ids_in_from '.storage_state == "read-write"')" ]; then
+    echo "nodes set-storage-state --nodes ${all%%,*} --storage-state read-write"
+  fi
+  active_workers
+}
+admissions() {
   local ids
-  ids=$(states_of "$1" | ids_where '.storage_state != "read-write"')
-  [ -z "$ids" ] || change nodes set-storage-state --nodes "$ids" --storage-state read-write
+  ids=$(ids_in_from '.storage_state != "read-write"')
+  [ -z "$ids" ] || echo "nodes set-storage-state --nodes $ids --storage-state read-write"
+  active_workers
+}
+active_workers() {
+  local ids
+  ids=$(ids_in_from '.worker_state != "active"')
+  [ -z "$ids" ] || echo "nodes set-worker-state --nodes $ids --worker-state active"
 }
 
 # The expected nodes that do not answer on their advertised addresses, or are others: what the peers will dial.
