@@ -19,7 +19,7 @@ export const projectName = "restate";
 /** A setting that both stacks share belongs into Pulumi.yaml, one of a region into its stack's file. */
 export type Scope = "project" | "stack";
 
-/** What is said of a setting in Pulumi.yaml, in the README's table and in error messages. */
+/** What is said of a setting in Pulumi.yaml, in docs/settings.md and in error messages. */
 interface About {
   scope: Scope;
   description: string;
@@ -64,7 +64,7 @@ const duration = () => pattern(/^(\d+(ms|s|m|h|d))+$/, "must be a duration with 
 const roleArn = () => pattern(/^arn:aws[a-z-]*:iam::\d{12}:role\/.+/, "must be the ARN of an IAM role");
 
 /**
- * Every setting. The order is that of the README's table. A default of `undefined` means: derived, or none (the
+ * Every setting. The order is that of docs/settings.md. A default of `undefined` means: derived, or none (the
  * description says which).
  */
 export const fields = {

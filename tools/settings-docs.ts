@@ -1,6 +1,6 @@
 /**
  * Writes what is said of the settings elsewhere from `settings.ts`: the `config` section of Pulumi.yaml and the table in
- * README.md. `npm run docs`; a unit test fails while either is out of step.
+ * docs/settings.md. `npm run docs`; a unit test fails while either is out of step.
  *
  * In Pulumi.yaml a setting without a default is required by Pulumi itself, so optional settings without one are not
  * declared there. Defaults of settings that both stacks share are the operator's to edit there and are kept.
@@ -16,7 +16,7 @@ import { documentPolicies, policyReadme } from "./policy-docs";
 /** The files that are written, by what they hold. */
 export const documentedFiles = {
   project: join(__dirname, "..", "Pulumi.yaml"),
-  readme: join(__dirname, "..", "README.md"),
+  settings: join(__dirname, "..", "docs", "settings.md"),
 };
 
 interface Field {
@@ -83,7 +83,7 @@ export function documentProject(text: string): string {
   return document.toString({ lineWidth: 120 });
 }
 
-/** The table of README.md. */
+/** The table of docs/settings.md. */
 function settingsTable(): string {
   const rows = (Object.entries(fields) as [string, Field][]).map(([key, field]) => {
     const fallback = defaultOf(field);
@@ -101,15 +101,15 @@ function settingsTable(): string {
   return ["| setting | type | default | where | meaning |", "|---|---|---|---|---|", ...rows].join("\n");
 }
 
-/** README.md with the table between its two markers made anew. */
-export function documentReadme(text: string): string {
-  return between(text, "README.md", "settings", settingsTable());
+/** docs/settings.md with the table between its two markers made anew. */
+export function documentSettings(text: string): string {
+  return between(text, "docs/settings.md", "settings", settingsTable());
 }
 
 if (require.main === module) {
   for (const [file, write] of [
     [documentedFiles.project, documentProject],
-    [documentedFiles.readme, documentReadme],
+    [documentedFiles.settings, documentSettings],
     [policyReadme, documentPolicies],
   ] as const) {
     writeFileSync(file, write(readFileSync(file, "utf8")));

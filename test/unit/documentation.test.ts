@@ -1,16 +1,16 @@
-/** What Pulumi.yaml and README.md say of the settings, and policies/README.md of the rules, is what the code says. */
+/** What Pulumi.yaml and docs/settings.md say of the settings, and policies/README.md of the rules, is what the code says. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
 import { fields } from "../../settings";
 import { documentPolicies, policyReadme } from "../../tools/policy-docs";
-import { documentedFiles, documentProject, documentReadme } from "../../tools/settings-docs";
+import { documentedFiles, documentProject, documentSettings } from "../../tools/settings-docs";
 
 describe("in step", () => {
   for (const [name, file, write] of [
     ["Pulumi.yaml", documentedFiles.project, documentProject],
-    ["README.md", documentedFiles.readme, documentReadme],
+    ["docs/settings.md", documentedFiles.settings, documentSettings],
     ["policies/README.md", policyReadme, documentPolicies],
   ] as const) {
     test(name, () => {
@@ -63,6 +63,9 @@ describe("Pulumi.yaml", () => {
   });
 });
 
-test("README.md without its markers is refused", () => {
-  assert.throws(() => documentReadme("# Restate"), /needs the lines <!-- settings:begin --> and <!-- settings:end -->/);
+test("docs/settings.md without its markers is refused", () => {
+  assert.throws(
+    () => documentSettings("# Settings"),
+    /needs the lines <!-- settings:begin --> and <!-- settings:end -->/,
+  );
 });
