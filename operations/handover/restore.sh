@@ -48,7 +48,8 @@ restore() {
 next_to_join() {
   jq -rs 'map(select(.metadata != "member") | .id) | sort_by(.[1:] | tonumber) | .[:1][] | "metadata-server add-node \(.)"' "$work/nodes"
 }
-pins_for_half() { pins_to "$from" half; }
+# Also towards the one that carried the cluster: a drain that was given up may have left it without leaders.
+pins_for_half() { pins_to "$from" half; pins_to "$to" half; }
 renewals_in_both() { renewals logs_apart "$(nodes_in "$to"),$(nodes_in "$from")" "$LOG_BOTH"; }
 
 configuration_for_both() { echo "config set --log-replication ${LOG_BOTH// /} --partition-replication ${PARTITION_BOTH// /}"; }

@@ -127,6 +127,11 @@ test("random faults and changes of mind: no record could be in the drained regio
         }
       },
     ),
-    { numRuns: Number(process.env.FAULTS_RUNS ?? 10), ...(seed ? { seed: Number(seed) } : {}), endOnFailure: true },
+    {
+      numRuns: Number(process.env.FAULTS_RUNS ?? 10),
+      ...(seed ? { seed: Number(seed) } : {}),
+      endOnFailure: true,
+      includeErrorInReport: true,
+    },
   );
 });

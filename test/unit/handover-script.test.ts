@@ -370,6 +370,17 @@ describe("runs that end early, or meet others", { concurrency: 2 }, () => {
       assert.deepEqual(differences(stage, "region2"), []);
     }));
 
+  test("a drain that was given up is undone, also where it left all leaders in the region that it began to drain", () =>
+    onStage(1, 2, async (stage) => {
+      const [one] = stage.cluster.in("region1");
+      one!.metadata = "standby";
+      for (const partition of stage.cluster.partitions) partition.leader = one!.id;
+      const faults = watchHandover(stage.cluster, "region1", "restore");
+      assertDone(await stage.run("both"));
+      assert.deepEqual([...faults], []);
+      assert.deepEqual(differences(stage, "both"), []);
+    }));
+
   test("of two that begin at the same moment one does it, and the other changes nothing", () =>
     onStage(1, 1, async (stage) => {
       const runs = await Promise.all([stage.run("region2"), stage.run("region2")]);
