@@ -214,8 +214,22 @@ async function placeProgram(home: string, path: string, source: string, define: 
   placeFile(path, `#!/bin/sh\nexec '${process.execPath}' '${bundle}' "$@"\n`, 0o755);
 }
 
-/** Bundles a program and its packages into one file, unless the bundle is there and none of its sources changed. */
+/**
+ * Bundles a program and its packages into one file. Whatever has been bundled once, in any sandbox of this clone, is taken from
+ * there as long as none of its sources changed.
+ */
 export async function bundleProgram(source: string, bundle: string, define: Record<string, string>): Promise<boolean> {
+  const name = createHash("sha256")
+    .update(JSON.stringify([source, define]))
+    .digest("hex");
+  const kept = join(projectDir, "node_modules/.cache/bundles", `${name}.js`);
+  const made = await keepBundle(source, kept, define);
+  placeFile(bundle, readFileSync(kept, "utf8"), 0o644);
+  return made;
+}
+
+/** Makes a bundle anew if it is not there or one of its sources changed; whether it did. */
+async function keepBundle(source: string, bundle: string, define: Record<string, string>): Promise<boolean> {
   const inputsFile = `${bundle}.inputs.json`;
   const state = (files: string[]) => {
     const hash = createHash("sha256").update(JSON.stringify(define));

@@ -21,7 +21,7 @@ function bundleOf(program: string): string {
   return join(sandboxDir, "bundles", `${program.replace(/\.ts$/, "").replaceAll("/", "-")}.js`);
 }
 
-/** Bundles all programs, those whose sources have changed anew. */
+/** Puts the bundles of all programs into this sandbox; those whose sources have changed are made anew. */
 export async function bundlePrograms(): Promise<void> {
   const define = { "process.env.RESTATE_SANDBOX_PROJECT": JSON.stringify(projectDir) };
   for (const program of Object.values(programs)) {
