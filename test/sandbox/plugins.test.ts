@@ -492,9 +492,11 @@ describe("beyond one resource", { concurrency: false }, () => {
       "aws:defaultTags": JSON.stringify({ tags: { project: "p", mine: "overridden" } }),
     });
     const stack = await world.stack("beyond", program, settings);
-    const start = Date.now();
+    // From the first call on: how long the engine takes to come to it is the machine's matter.
+    let start: number | undefined;
     let throttled = 0;
     world.intercept = () => {
+      start ??= Date.now();
       if (Date.now() - start > 5000) return undefined;
       throttled++;
       return {
