@@ -40,6 +40,12 @@ ask() {
   printf '%s' "$answer"
 }
 
+# problem_line STEP BUCKET CODE MESSAGE: a problem as a line of JSON, for scripts that print a document.
+problem_line() {
+  jq -nc --arg step "$1" --arg bucket "$2" --arg code "$3" --arg message "$4" \
+    '{step: $step, bucket: (if $bucket == "" then null else $bucket end), code: $code, message: $message}'
+}
+
 # An AWS service's domain: amazonaws.com, or China's.
 domain_of() { case $1 in cn-*) echo amazonaws.com.cn ;; *) echo amazonaws.com ;; esac; }
 
@@ -96,6 +102,16 @@ bucket_url() {
     printf 'https://%s.s3.%s.%s' "$1" "$2" "$(domain_of "$2")"
   fi
 }
+
+# list_page BUCKET REGION PREFIX TOKEN: a page of the list of those objects whose names begin so; the first one without a token.
+# Without the token in its place the signature would not be right: parameters go by their names.
+list_page() {
+  ask list "$1" --config <(signed "$2") \
+    "$(bucket_url "$1" "$2")?${4:+continuation-token=$4&}list-type=2&prefix=$(jq -rn --arg text "$3" '$text | @uri')"
+}
+
+# The token of the page that follows the one on standard input; empty if there is none.
+next_token() { element NextContinuationToken | jq -Rr @uri; }
 
 # put BUCKET REGION URL BODY: writes an object of JSON.
 put() {

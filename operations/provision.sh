@@ -26,13 +26,17 @@ mapfile -t names < <(jq -r '.[].name' <<<"$NODES")
 mapfile -t addresses < <(jq -r '.[].address' <<<"$NODES")
 first=${addresses[0]} # the one that restatectl asks
 
-# What is wrong with the node behind an address; empty if it answers and is the right one.
+answers=$(mktemp -d) # of each node, by its place in the list: what is wrong with it, and its health as it told it
+
+# fault_of ADDRESS FILE: what is wrong with the node behind an address; empty if it answers and is the right one. Its health is
+# kept in the file.
 fault_of() {
   local address=$1 health
   if ! health=$(curl --fail --silent --show-error --max-time 5 "$address/health" 2>&1); then
     printf 'does not answer: %s' "${health##*curl: }"
     return
   fi
+  printf '%s' "$health" >"$2"
   jq -r --arg cluster "$CLUSTER" --arg address "$address" '
     [.advertised_addresses[]? | select(.name == "message-fabric-server") | .address | rtrimstr("/")] as $own
     | if .cluster_name != $cluster then "belongs to cluster \(.cluster_name), not \($cluster)"
@@ -56,19 +60,19 @@ node_states() { query "select name, state, storage_state, worker_state, metadata
 withdrawn() { node_states | jq -r "$is_withdrawn"' .[] | select(is_withdrawn) | .name' 2>/dev/null || true; }
 
 wait_for_nodes() {
-  local last="" faults waiting i fault answers idle=""
-  answers=$(mktemp -d)
+  local last="" faults waiting i fault idle=""
   while :; do
+    rm -f "$answers"/*
     # All at once: one that does not answer costs seconds.
-    for i in "${!names[@]}"; do fault_of "${addresses[$i]}" >"$answers/$i" & done
+    for i in "${!names[@]}"; do fault_of "${addresses[$i]}" "$answers/$i.health" >"$answers/$i.fault" & done
     wait
     for i in "${!names[@]}"; do
-      [ -s "$answers/$i" ] || { first=${addresses[$i]} && break; }
+      [ -s "$answers/$i.fault" ] || { first=${addresses[$i]} && break; }
     done
-    if [ -n "$(cat "$answers"/*)" ] && provisioned; then idle=$(withdrawn); fi
+    if [ -n "$(cat "$answers"/*.fault)" ] && provisioned; then idle=$(withdrawn); fi
     faults=() waiting=""
     for i in "${!names[@]}"; do
-      fault=$(<"$answers/$i")
+      fault=$(<"$answers/$i.fault")
       if [ -n "$fault" ] && grep -qxF -e "${names[$i]}" <<<"$idle"; then continue; fi
       [ -z "$fault" ] || { faults+=("${names[$i]} (${addresses[$i]}) $fault") && waiting+=" ${names[$i]}"; }
     done
@@ -87,10 +91,11 @@ wait_for_nodes() {
   say "all ${#names[@]} nodes answer${idle:+, but for those that a handover has withdrawn}"
 }
 
+# Whether any node belongs to the cluster already, by what they told last.
 provisioned() {
-  local address
-  for address in "${addresses[@]}"; do
-    curl --fail --silent --max-time 5 "$address/health" 2>/dev/null | jq -e --arg cluster "$CLUSTER" '.cluster_name == $cluster and .node_id != null' >/dev/null 2>&1 && return 0
+  local health
+  for health in "$answers"/*.health; do
+    jq -e --arg cluster "$CLUSTER" '.cluster_name == $cluster and .node_id != null' "$health" >/dev/null 2>&1 && return 0
   done
   return 1
 }

@@ -28,31 +28,25 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # problem STEP BUCKET CODE MESSAGE
-problem() {
-  jq -nc --arg step "$1" --arg bucket "$2" --arg code "$3" --arg message "$4" \
-    '{step: $step, bucket: (if $bucket == "" then null else $bucket end), code: $code, message: $message}' >>"$work/problems"
-}
+problem() { problem_line "$@" >>"$work/problems"; }
 
 # list NAME BUCKET REGION: the bucket's snapshots as lines of JSON in $work/NAME.objects; $work/NAME.cut exists if there
 # are more. Fails, with a problem, if the bucket cannot be listed.
 list() {
-  local name=$1 bucket=$2 region=$3 url page token="" pages=0
-  url=$(bucket_url "$bucket" "$region")
+  local name=$1 bucket=$2 region=$3 page token="" pages=0
   while :; do
     if [ "$pages" -ge "$most_pages" ] || [ "$SECONDS" -ge "$budget" ]; then
       : >"$work/$name.cut"
       return 0
     fi
-    # In the order in which the signature wants them.
-    page=$(ask list "$bucket" --config <(signed "$region") \
-      "$url?${token:+continuation-token=$token&}list-type=2&prefix=$prefix%2F") || return 1
+    page=$(list_page "$bucket" "$region" "$prefix/" "$token") || return 1
     jq -Rsc '
       def element($name): (split("<\($name)>")[1] // "") | split("</\($name)>")[0] // "";
       def text: gsub("&lt;"; "<") | gsub("&gt;"; ">") | gsub("&quot;"; "\"") | gsub("&#34;"; "\"") | gsub("&apos;"; "\u0027") | gsub("&amp;"; "&");
       split("<Contents>")[1:][]
       | {key: (element("Key") | text), etag: (element("ETag") | text),
          modified: (element("LastModified") | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601)}' <<<"$page" >>"$work/$name.objects"
-    token=$(element NextContinuationToken <<<"$page" | jq -Rr @uri)
+    token=$(next_token <<<"$page")
     [ -n "$token" ] || return 0
     pages=$((pages + 1))
   done

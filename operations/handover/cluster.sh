@@ -142,17 +142,19 @@ behind() {
   fi
 }
 
-# nodes_in REGION: its nodes' ids, separated by commas, in the order of their numbers.
-nodes_in() { jq -r --arg region "$1" 'select(.location == $region) | .id' "$work/nodes" | sort -V | paste -sd,; }
+# nodes_in REGION [FILTER]: the ids of its nodes, or of those that the jq filter selects, separated by commas, in the order of
+# their numbers.
+nodes_in() { jq -r --arg region "$1" "select(.location == \$region and (${2:-true})) | .id" "$work/nodes" | sort -V | paste -sd,; }
 
-# together COMMAND…: runs commands of one word at the same time and prints what they print, in their order. Each question
-# takes a while to be answered, most of which is waiting.
+# together COMMAND…: runs commands, each with its arguments in one word, at the same time and prints what they print, in their
+# order. Each question takes a while to be answered, most of which is waiting.
 together() {
-  local command folder
+  local number folder
   folder=$(mktemp -d "$work/together.XXXXXX")
-  for command in "$@"; do "$command" >"$folder/$command" & done
+  # shellcheck disable=SC2086 # a command and its arguments
+  for ((number = 1; number <= $#; number++)); do ${!number} >"$folder/$number" & done
   wait
-  for command in "$@"; do cat "$folder/$command"; done
+  for ((number = 1; number <= $#; number++)); do cat "$folder/$number"; done
   rm -rf "$folder"
 }
 

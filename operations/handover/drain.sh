@@ -78,9 +78,6 @@ configuration_for_one() { echo "config set --log-replication ${LOG_ONE// /} --pa
 
 # withdrawals [BUT]: the commands that withdraw the nodes of $from that are still chosen, but the one.
 withdrawals() {
-  local ids
-  ids=$(ids_in_from ".storage_state == \"read-write\" and .id != \"${1:-}\"")
-  [ -z "$ids" ] || echo "nodes set-storage-state --nodes $ids --storage-state read-only"
-  ids=$(ids_in_from ".worker_state == \"active\" and .id != \"${1:-}\"")
-  [ -z "$ids" ] || echo "nodes set-worker-state --nodes $ids --worker-state draining"
+  put_into storage read-only ".storage_state == \"read-write\" and .id != \"${1:-}\""
+  put_into worker draining ".worker_state == \"active\" and .id != \"${1:-}\""
 }

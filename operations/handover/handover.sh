@@ -66,8 +66,13 @@ step() {
 # copies REPLICATION: on how many nodes.
 copies() { sed -n 's/.*node: \([0-9]*\).*/\1/p' <<<"$1"; }
 
-# ids_in_from FILTER: the ids of those nodes of $from that the jq filter selects, separated by commas.
-ids_in_from() { jq -r --arg from "$from" "select(.location == \$from and ($1)) | .id" "$work/nodes" | sort -V | paste -sd,; }
+# put_into KIND STATE FILTER: the command that puts the storage or the worker of those nodes of $from that the jq filter selects
+# into a state; none if there are none.
+put_into() {
+  local ids
+  ids=$(nodes_in "$from" "$3")
+  [ -z "$ids" ] || echo "nodes set-$1-state --nodes $ids --$1-state $2"
+}
 
 # unsaved: partitions with more records since their last snapshot than are allowed.
 unsaved() {

@@ -11,7 +11,8 @@
 key=restate-two-regions/handover
 lease=${LEASE:-30} # seconds without a sign of life after which a lock is taken over
 
-record='{"version":0,"number":0,"serving":"both","receipt":null,"unfinished":null,"lock":null}'
+no_record='{"version":0,"number":0,"serving":"both","receipt":null,"unfinished":null,"lock":null}'
+record=$no_record
 holder=${HOSTNAME:-handover}-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')
 locked=false
 renewed=0
@@ -21,7 +22,7 @@ read_record() {
   local text
   text=$(ctl metadata get --key "$key" 2>/dev/null | jq -c 'if . == null then {} else objects end' 2>/dev/null) || return 1
   [ -n "$text" ] || return 1
-  record=$(jq -c --argjson stored "$text" '. + $stored' <<<'{"version":0,"number":0,"serving":"both","receipt":null,"unfinished":null,"lock":null}')
+  record=$(jq -c --argjson stored "$text" '. + $stored' <<<"$no_record")
 }
 
 # write_record DOCUMENT: fails if somebody else has written since it was read, or the store does not answer. A write

@@ -59,28 +59,22 @@ configuration_for_both() { echo "config set --log-replication ${LOG_BOTH// /} --
 admission_of_one() {
   local all
   all=$(nodes_in "$from")
-  if [[ $all = *,* ]] && [ -z "$(ids_in_from '.storage_state == "read-write"')" ]; then
+  if [[ $all = *,* ]] && [ -z "$(nodes_in "$from" '.storage_state == "read-write"')" ]; then
     echo "nodes set-storage-state --nodes ${all%%,*} --storage-state read-write"
   fi
   active_workers
 }
 admissions() {
-  local ids
-  ids=$(ids_in_from '.storage_state != "read-write"')
-  [ -z "$ids" ] || echo "nodes set-storage-state --nodes $ids --storage-state read-write"
+  put_into storage read-write '.storage_state != "read-write"'
   active_workers
 }
-active_workers() {
-  local ids
-  ids=$(ids_in_from '.worker_state != "active"')
-  [ -z "$ids" ] || echo "nodes set-worker-state --nodes $ids --worker-state active"
-}
+active_workers() { put_into worker active '.worker_state != "active"'; }
 
 # The expected nodes that do not answer on their advertised addresses, or are others: what the peers will dial.
 unreachable() {
-  local i
-  for i in "${!names[@]}"; do answers_as "${names[$i]}" "${all_addresses[$i]}" & done
-  wait
+  local i questions=()
+  for i in "${!names[@]}"; do questions+=("answers_as ${names[$i]} ${all_addresses[$i]}"); done
+  together "${questions[@]}"
 }
 answers_as() {
   curl --fail --silent --max-time 5 "$2/health" 2>/dev/null | jq -r --arg address "$2" --arg name "$1" '
