@@ -9,9 +9,9 @@
  */
 import { parseArgs } from "node:util";
 import type { Receipt } from "../outputs";
-import { type HistoryDocument, historyCommand, historyDocument, historyScript } from "../restate/history";
+import { type Asked, type HistoryDocument, historyCommand, historyDocument, historyScript } from "../restate/history";
 import { candidatesOf, firstAnswer, inPod, type Reachable, readRegion } from "./regions";
-import { table } from "./report";
+import { table, wholeSeconds } from "./report";
 import { runCommand, twoStacks, UsageError } from "./stacks";
 
 const usage = `npm run history -- [<number>] [options]: the handovers of the cluster, newest first
@@ -55,7 +55,6 @@ function askerOf({ askedBy }: Receipt): string {
   return [user, commit ? `at ${commit.slice(0, 12)}${dirty ? " with changes" : ""}` : ""].filter(Boolean).join(" ");
 }
 
-const timeOf = (time: string) => time.replace(/\.\d+Z$/, "Z");
 const seconds = (value: number) => `${value.toFixed(1)} s`;
 
 /** The list, for people. */
@@ -66,7 +65,7 @@ export function renderHistory({ receipts, problems }: History, most: number): st
       .slice(0, most)
       .map((one) => [
         String(one.number),
-        timeOf(one.ended),
+        wholeSeconds(one.ended),
         `${one.from} -> ${one.to}`,
         seconds(one.seconds),
         String(one.changes),
@@ -92,7 +91,7 @@ export function renderReceipt(one: Receipt): string {
     ];
   });
   return [
-    `handover ${one.number}: ${one.from} -> ${one.to}, ${timeOf(one.began)} to ${timeOf(one.ended)} (${seconds(one.seconds)}), run in ${one.ranIn}`,
+    `handover ${one.number}: ${one.from} -> ${one.to}, ${wholeSeconds(one.began)} to ${wholeSeconds(one.ended)} (${seconds(one.seconds)}), run in ${one.ranIn}`,
     `asked for by: ${askerOf(one)}\nrecords from before it are in snapshots: ${one.saved ? "yes" : "not all of them"}`,
     table([
       ["STEP", "TOOK", "CHANGES"],
@@ -109,11 +108,11 @@ export function renderReceipt(one: Receipt): string {
 }
 
 /** Reads one region's bucket. */
-async function readBucket(region: Reachable, peer: Reachable, most: number): Promise<HistoryDocument | string> {
+async function readBucket(region: Reachable, peer: Reachable, asked: Asked): Promise<HistoryDocument | string> {
   const { bucket, view } = region;
   if (!bucket) return view.pending[0] ?? `stack ${view.stack} has no bucket`;
   const { answer, reasons } = await firstAnswer(candidatesOf([region, peer]), async (candidate) =>
-    historyDocument(await inPod(candidate, historyCommand(bucket, most), patience, historyScript())),
+    historyDocument(await inPod(candidate, historyCommand(bucket, asked), patience, historyScript())),
   );
   return answer ?? (reasons.join("; ") || "no pod runs in either region that could read its bucket");
 }
@@ -140,10 +139,11 @@ async function main(): Promise<number> {
   if (positionals.length > 1) throw new UsageError(`one number at most, not ${positionals.join(" ")}`);
   const number = positionals[0] === undefined ? undefined : whole("the handover's number", positionals[0]);
 
-  const [home, peer] = await Promise.all(twoStacks(values.stacks).map(readRegion));
-  const asked = number === undefined ? most : 999_999;
-  const [first, second] = await Promise.all([readBucket(home!, peer!, asked), readBucket(peer!, home!, asked)]);
-  const history = mergeHistory({ [home!.view.region]: first, [peer!.view.region]: second });
+  const stacks = twoStacks(values.stacks);
+  const [home, peer] = await Promise.all([readRegion(stacks[0]), readRegion(stacks[1])]);
+  const asked = number === undefined ? { most } : { number };
+  const [first, second] = await Promise.all([readBucket(home, peer, asked), readBucket(peer, home, asked)]);
+  const history = mergeHistory({ [home.view.region]: first, [peer.view.region]: second });
   if (number === undefined) {
     const shown = { ...history, receipts: history.receipts.slice(0, most) };
     console.log(values.json ? JSON.stringify(shown, null, 2) : renderHistory(history, most));

@@ -73,8 +73,8 @@ export async function readRegion(stackName: string): Promise<Reachable> {
     awsRegion: values["aws:region"],
   });
   const { kubernetes, kubeconfigContents, namespace } = settings;
-  const parsed = peerOutputsSchema.safeParse(outputs);
-  const faults = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") ?? "";
+  const { data: told, error: unread } = peerOutputsSchema.safeParse(outputs);
+  const faults = unread?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") ?? "";
   const view: RegionView = {
     stack: stackName,
     region: settings.region,
@@ -83,13 +83,11 @@ export async function readRegion(stackName: string): Promise<Reachable> {
       ? { kubeconfig: resolve(projectFolder, kubernetes.kubeconfig.replace(/^~(?=\/)/, homedir())) }
       : {}),
     ...(kubernetes.context ? { context: kubernetes.context } : {}),
-    pending: parsed.success ? ((outputs.pending as string[]) ?? []) : [withoutNodes(stackName, outputs, faults)],
-    nodes: parsed.success ? parsed.data.nodes : [],
-    ...(parsed.success && parsed.data.runningReplicas !== undefined
-      ? { runningReplicas: parsed.data.runningReplicas }
-      : {}),
-    ...(parsed.success ? { serving: parsed.data.serving } : {}),
-    ...(parsed.success && parsed.data.handover ? { receipt: parsed.data.handover.receipt } : {}),
+    pending: told ? ((outputs.pending as string[]) ?? []) : [withoutNodes(stackName, outputs, faults)],
+    nodes: told?.nodes ?? [],
+    runningReplicas: told?.runningReplicas,
+    serving: told?.serving,
+    receipt: told?.handover?.receipt,
     pods: [],
     loadBalancers: {},
     snapshotRules: snapshotRules(settings.snapshots),
@@ -97,7 +95,7 @@ export async function readRegion(stackName: string): Promise<Reachable> {
   const found: Reachable = {
     view,
     settings,
-    ...(parsed.success ? { bucket: { name: parsed.data.bucket.name, awsRegion: settings.awsRegion } } : {}),
+    ...(told ? { bucket: { name: told.bucket.name, awsRegion: settings.awsRegion } } : {}),
   };
   try {
     const access = await within(patience, accessOf(settings));

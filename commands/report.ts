@@ -1,6 +1,6 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
 import type { Receipt } from "../outputs";
-import type { HandoverRecord } from "../restate/handover";
+import { type HandoverRecord, serveTemplate } from "../restate/handover";
 import { leadRegion, type RegionName, type Serving } from "../topology";
 import { judgeSnapshots, overdueSnapshots, type SnapshotRules, type SnapshotState, snapshotRows } from "./snapshots";
 
@@ -146,6 +146,10 @@ function recordsBehind(row: PartitionRow): number {
   return Math.max(0, row.target_tail_lsn - 1 - (row.applied_log_lsn ?? 0));
 }
 
+/** Names of the nodes that a drained region does not run now. */
+const standingBy = ({ nodes, runningReplicas = nodes.length }: RegionView) =>
+  new Set(nodes.slice(runningReplicas).map(({ name }) => name));
+
 /** Whether a handover has withdrawn the node: it takes no records, has no partitions, and is no member of the metadata store. */
 const isWithdrawn = (node: NodeRow) =>
   node.storage_state === "read-only" && node.worker_state === "draining" && node.metadata_server_state !== "member";
@@ -155,8 +159,9 @@ function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
   const { record } = cluster;
   if (!record) return [];
   const { serving, lock } = record;
-  const lead = view.regions.find(({ region }) => region === leadRegion(view));
-  const up = `pulumi up --stack ${lead?.stack ?? leadRegion(view)}`;
+  const leadOf = (wanted: Serving) =>
+    view.regions.find(({ region }) => region === leadRegion({ home: view.home, serving: wanted }));
+  const up = `pulumi up --stack ${leadOf(view.serving)?.stack ?? leadRegion(view)}`;
   if (lock) {
     const where = view.regions.map((region) => `${kubectl(region)} get pods -l app.kubernetes.io/component=handover`);
     const what = `handover ${lock.number} to ${lock.to} runs, or was stopped (${lock.holder}, at: ${lock.step})`;
@@ -171,8 +176,8 @@ function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
     const names = astray.map(({ name }) => name).join(", ");
     const what = `the cluster is between two regions: its last handover led to ${serving}, and that does not hold for ${names}`;
     // An `up` finds the Job of that handover done.
-    const runner = view.regions.find(({ region }) => region === leadRegion({ home: view.home, serving }))!;
-    const again = `${kubectl(runner)} create job --from=cronjob/restate-serve-${serving} restate-serve-${serving}-again`;
+    const template = serveTemplate(serving);
+    const again = `${kubectl(leadOf(serving)!)} create job --from=cronjob/${template} ${template}-again`;
     return [{ severity: "error", what, next: serving === view.serving ? again : up }];
   }
   if (serving === view.serving) return [];
@@ -206,10 +211,10 @@ export function judge(view: StatusView): Finding[] {
       error(`${region.region} cannot be reached: ${region.unreachable}`, `${kubectl(region)} get pods`);
       continue;
     }
-    for (const [i, node] of region.nodes.entries()) {
-      const standsBy = i >= (region.runningReplicas ?? region.nodes.length);
+    const resting = standingBy(region);
+    for (const node of region.nodes) {
       const pod = region.pods.find((p) => p.name === node.pod);
-      if (!pod && standsBy) continue;
+      if (!pod && resting.has(node.name)) continue;
       if (!pod) error(`${node.name}: its pod does not exist`, `${kubectl(region)} describe statefulset restate`);
       else if (!pod.ready) {
         error(
@@ -253,11 +258,7 @@ export function judge(view: StatusView): Finding[] {
   const status = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl status`;
   const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
   findings.push(...judgeServing(view, cluster));
-  const resting = new Set(
-    view.regions.flatMap(({ nodes, runningReplicas = nodes.length }) =>
-      nodes.slice(runningReplicas).map(({ name }) => name),
-    ),
-  );
+  const resting = new Set(view.regions.flatMap((region) => [...standingBy(region)]));
   for (const node of cluster.nodes.filter((one) => one.state !== "alive")) {
     if (!resting.has(node.name) || !isWithdrawn(node)) error(`${node.name} is ${node.state}`, status);
   }
@@ -313,15 +314,26 @@ function snapshotTable({ regions, cluster, partitions }: StatusView): string[] {
   return rows.length > 0 ? [table(rows)] : [];
 }
 
+/** A time without what is finer than a second. */
+export const wholeSeconds = (time: string): string => time.replace(/\.\d+Z$/, "Z");
+
 /** Who serves, in one line; empty before the first handover. */
 function servingLine({ cluster, regions }: StatusView): string[] {
   const { record } = cluster ?? {};
   if (!record || record.number === 0) return [];
   const receipt = regions.map((region) => region.receipt).find((one) => one?.number === record.number);
-  const since = receipt ? ` since ${receipt.ended.replace(/\.\d+Z$/, "Z")}` : "";
+  const since = receipt ? ` since ${wholeSeconds(receipt.ended)}` : "";
   const alone =
     record.serving === "both" ? "both regions" : `${record.serving} alone: its loss would be the loss of the cluster`;
   return [`served by ${alone} (handover ${record.number}${since}; npm run history)`];
+}
+
+/** What the table says of a node's pod. */
+function podText(region: RegionView, { name, pod: podName }: RegionView["nodes"][number]): string {
+  if (region.unreachable) return "?";
+  const pod = region.pods.find((one) => one.name === podName);
+  if (pod) return pod.ready ? "ready" : pod.phase;
+  return standingBy(region).has(name) ? "standby" : "none";
 }
 
 /** The whole report, for people: what is wrong first. */
@@ -339,20 +351,11 @@ export function render(view: StatusView): string {
     table([
       ["NODE", "POD", "STATE", "STORAGE", "WORKER", "METADATA", "LEADS", "ZONE", "LOAD BALANCER"],
       ...view.regions.flatMap((region) =>
-        region.nodes.map((node, i) => {
+        region.nodes.map((node) => {
           const row = rowOf(node.name);
-          const pod = region.pods.find((p) => p.name === node.pod);
           return [
             node.name,
-            region.unreachable
-              ? "?"
-              : pod
-                ? pod.ready
-                  ? "ready"
-                  : pod.phase
-                : i < (region.runningReplicas ?? i + 1)
-                  ? "none"
-                  : "standby",
+            podText(region, node),
             row?.state ?? "?",
             row?.storage_state ?? "?",
             row?.worker_state ?? "?",

@@ -3,7 +3,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import type { HandoverOrder } from "../handover/plan";
 import { appliedByStack } from "../kubernetes/applied";
-import { type HandoverSetting, handoverEnvironment, handoverFiles } from "../restate/handover";
+import { type HandoverSetting, handoverEnvironment, handoverFiles, serveTemplate } from "../restate/handover";
 import type { Serving } from "../topology";
 import { clusterJobSpec, type FollowJob, fingerprint, podGrace } from "./clusterJob";
 
@@ -69,7 +69,7 @@ export class Handover extends pulumi.ComponentResource {
 
     this.emergency = {};
     for (const target of args.emergencies) {
-      const template = `restate-serve-${target}`;
+      const template = serveTemplate(target);
       const kubectl = `kubectl -n ${namespace}`;
       // Asked again until the container has begun to print.
       this.emergency[target] =

@@ -29,8 +29,7 @@ export async function lastHandover(
         "Nothing was changed. Run pulumi up again when the state can be read.",
     );
   }
-  const { receipt, askedBy } = memorySchema.parse(memory.value);
-  return { receipt, ...(askedBy ? { askedBy } : {}) };
+  return memorySchema.parse(memory.value);
 }
 
 /** Reads the receipt that a handover's Job printed. */

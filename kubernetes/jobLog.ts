@@ -79,10 +79,9 @@ export function followJob(
       await pause(interval);
     }
     await look(read).catch(() => {});
-  })();
-  following.catch(() => {});
+  })().catch(() => {});
   return () => {
     stopping.abort();
-    return following.catch(() => {});
+    return following;
   };
 }

@@ -36,6 +36,9 @@ export interface HandoverSetting {
   env: Record<string, string>;
 }
 
+/** Name of the template from which a run is started without Pulumi. */
+export const serveTemplate = (target: string): string => `restate-serve-${target}`;
+
 /** What one run leads to. */
 export interface HandoverTarget {
   target: string;

@@ -1,17 +1,18 @@
 /** The receipts of handovers in one region's bucket, as operations/history.sh tells of them from inside a Restate pod. */
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import { z } from "zod";
 import { receiptSchema } from "../outputs";
-import { type Bucket, problemSchema } from "./snapshots";
+import { type Bucket, bucketScript, problemSchema } from "./snapshots";
 
-/** The script that reads them: what `historyCommand` reads from standard input. */
-export const historyScript = () =>
-  ["aws.sh", "history.sh"].map((name) => readFileSync(resolve(__dirname, "../operations", name), "utf8")).join("");
+/** The script that reads them. */
+export const historyScript = () => bucketScript("history.sh");
 
-/** The command that reads the newest receipts in a bucket, so many at most. */
-export const historyCommand = (bucket: Bucket, most: number): string[] => [
-  ...["bash", "-s", "--", bucket.name, bucket.awsRegion, String(most)],
+/** Which receipts are read: the newest ones, so many at most, or that of one handover. */
+export type Asked = { most: number } | { number: number };
+
+/** The command that reads receipts in a bucket. */
+export const historyCommand = (bucket: Bucket, asked: Asked): string[] => [
+  ...["bash", "-s", "--", bucket.name, bucket.awsRegion],
+  ...("most" in asked ? [String(asked.most)] : ["1", String(asked.number)]),
 ];
 
 /** What the script prints; there it is told what each part means. */

@@ -9,9 +9,12 @@ export interface Bucket {
   awsRegion: string;
 }
 
-/** The script that gathers the state of a region's snapshots: what `snapshotCommand` reads from standard input. */
-export const snapshotScript = () =>
-  ["aws.sh", "snapshots.sh"].map((name) => readFileSync(resolve(__dirname, "../operations", name), "utf8")).join("");
+/** A script that reads a bucket, with what it needs of AWS: what its command reads from standard input. */
+export const bucketScript = (script: "snapshots.sh" | "history.sh") =>
+  ["aws.sh", script].map((name) => readFileSync(resolve(__dirname, "../operations", name), "utf8")).join("");
+
+/** The script that gathers the state of a region's snapshots. */
+export const snapshotScript = () => bucketScript("snapshots.sh");
 
 /** The command that looks at a region's bucket and, where there is one, at the peer's. */
 export const snapshotCommand = (own: Bucket, peer?: Bucket): string[] => [

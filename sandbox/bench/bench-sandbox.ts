@@ -1,9 +1,11 @@
 /** A sandbox of the benchmarks' own, used through its commands; the clone's is left alone. */
 import { spawnSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { stringify } from "yaml";
 import type { WorldStatus } from "../world/control";
 import { projectDir, typescript } from "../world/paths";
+import { regions } from "../world/regions";
 import { childrenTime, type Times } from "./figures";
 
 /** Runs its commands in a folder of its own. */
@@ -21,6 +23,15 @@ export class BenchSandbox {
   /** Environment of every command. */
   get env(): NodeJS.ProcessEnv {
     return { ...process.env, ...this.environment, RESTATE_SANDBOX_DIR: this.folder };
+  }
+
+  /** Sets something in the stack files of both regions before they are there: `up` keeps what is set in them. */
+  setInBothStacks(key: string, value: unknown): void {
+    const project = join(this.folder, "project");
+    mkdirSync(project, { recursive: true });
+    for (const { name } of regions) {
+      writeFileSync(join(project, `Pulumi.${name}.yaml`), stringify({ config: { [key]: value } }));
+    }
   }
 
   /** Runs a command of the sandbox; returns its standard output. */

@@ -4,16 +4,15 @@
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { V1ConfigMap, V1CronJob, V1Job } from "@kubernetes/client-node";
-import { stringify } from "yaml";
 import { z } from "zod";
 import { lastLineOfJob } from "../../kubernetes/jobLog";
 import { receiptSchema } from "../../outputs";
-import { handoverFiles } from "../../restate/handover";
+import { handoverFiles, serveTemplate } from "../../restate/handover";
 import { readPartitions, readState } from "../service/admin";
 import { faultsOf, judgeCalls } from "../service/check";
 import type { RegionPorts } from "../service/deploy";
@@ -90,7 +89,7 @@ const execute = promisify(execFile);
 export async function benchHandover({ base, partitions, rounds, say }: HandoverBench): Promise<Comparison[]> {
   const sandbox = new BenchSandbox(base);
   try {
-    setPartitions(sandbox.folder, partitions);
+    sandbox.setInBothStacks("restate:partitions", partitions);
     sandbox.command("up", "--json");
     const { regions: ports } = JSON.parse(sandbox.command("practice", "--json")) as { regions: RegionPorts[] };
     const jobs = await Jobs.prepare(sandbox);
@@ -124,15 +123,6 @@ export async function benchHandover({ base, partitions, rounds, say }: HandoverB
     return [carrying, "both"].flatMap((target) => compare(partitions, target, noticed));
   } finally {
     sandbox.remove();
-  }
-}
-
-/** Sets the number of partitions in the stack files before they are there: `up` keeps what is set in them. */
-function setPartitions(folder: string, partitions: number): void {
-  const project = join(folder, "project");
-  mkdirSync(project, { recursive: true });
-  for (const { name } of regions) {
-    writeFileSync(join(project, `Pulumi.${name}.yaml`), stringify({ config: { "restate:partitions": partitions } }));
   }
 }
 
@@ -250,7 +240,7 @@ class Jobs {
   private async start(order: Order, target: Target): Promise<unknown> {
     const template = await kubeGet<V1CronJob>(
       this.kubeconfig,
-      `/apis/batch/v1/namespaces/${namespace}/cronjobs/restate-serve-${target}`,
+      `/apis/batch/v1/namespaces/${namespace}/cronjobs/${serveTemplate(target)}`,
     );
     const name = `bench-${++this.count}-${order}`;
     const spec = template.spec!.jobTemplate.spec!;

@@ -28,7 +28,7 @@ export function benchStacks({ base, replicas, previews }: StackBench): Figure[] 
   const sandbox = new BenchSandbox(base);
   const title = `${replicas} nodes a region`;
   try {
-    setReplicas(sandbox.folder, replicas);
+    sandbox.setInBothStacks("restate:replicas", replicas);
     const begun = process.hrtime.bigint();
     const report = JSON.parse(sandbox.command("up", "--json")) as { runs: { stack: string; seconds: number }[] };
     const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
@@ -44,15 +44,6 @@ export function benchStacks({ base, replicas, previews }: StackBench): Figure[] 
     return figures;
   } finally {
     sandbox.remove();
-  }
-}
-
-/** Sets the number of nodes in the stack files before they are there: `up` keeps what is set in them. */
-function setReplicas(folder: string, replicas: number): void {
-  const project = join(folder, "project");
-  mkdirSync(project, { recursive: true });
-  for (const { name } of regions) {
-    writeFileSync(join(project, `Pulumi.${name}.yaml`), stringify({ config: { "restate:replicas": replicas } }));
   }
 }
 

@@ -9,6 +9,7 @@ import { after, before, describe, test } from "node:test";
 import type { Receipt } from "../../outputs";
 import { readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls } from "../../sandbox/service/check";
+import type { RegionPorts } from "../../sandbox/service/deploy";
 import { type Load, startLoad } from "../../sandbox/service/load";
 import { typescript } from "../../sandbox/world/paths";
 import { changeServing } from "../../sandbox/world/serving";
@@ -16,22 +17,16 @@ import { type RegionName, regionNames, type Serving } from "../../topology";
 import { Running } from "../faults/processes";
 import { type Ended, eventually, Sandbox } from "../support/sandbox";
 
-interface Ports {
-  region: string;
-  ingress: string;
-  admin: string;
-}
-
 const handoverJobs = ["-l", "app.kubernetes.io/component=handover"];
 
 describe("handing the cluster over", () => {
   const sandbox = new Sandbox();
-  let ports: Ports[] = [];
+  let ports: RegionPorts[] = [];
   let load: Load;
 
   before(async () => {
     await sandbox.command("up");
-    ports = (JSON.parse(await sandbox.command("practice", "--json")) as { regions: Ports[] }).regions;
+    ports = (JSON.parse(await sandbox.command("practice", "--json")) as { regions: RegionPorts[] }).regions;
     const accounts = Array.from({ length: 32 }, (_, i) => `handover-${i}`);
     load = startLoad("handover", { regions: ports, clients: 2, accounts, repeatShare: 0.05, pauseMs: 300 });
   });

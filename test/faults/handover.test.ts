@@ -22,6 +22,7 @@ import { awsControl } from "../../sandbox/aws/control";
 import { askSocket } from "../../sandbox/network/control";
 import { readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls } from "../../sandbox/service/check";
+import type { RegionPorts } from "../../sandbox/service/deploy";
 import { type Load, startLoad } from "../../sandbox/service/load";
 import { typescript } from "../../sandbox/world/paths";
 import { changeServing } from "../../sandbox/world/serving";
@@ -64,23 +65,17 @@ interface Disturbance {
   begin: (world: World, target: Target) => Promise<() => Promise<void>>;
 }
 
-interface Ports {
-  region: string;
-  ingress: string;
-  admin: string;
-}
-
 /** A sandbox with both stacks up, the service in it, and what breaks it. */
 class World {
   readonly sandbox = new Sandbox();
-  ports: Ports[] = [];
+  ports: RegionPorts[] = [];
   private emergency: Record<string, Record<string, string>> = {};
   private readonly run = join(this.sandbox.folder, "run");
   readonly aws = awsControl(join(this.run, "aws-control.sock"));
 
   async start(): Promise<void> {
     await this.sandbox.command("up");
-    this.ports = (JSON.parse(await this.sandbox.command("practice", "--json")) as { regions: Ports[] }).regions;
+    this.ports = (JSON.parse(await this.sandbox.command("practice", "--json")) as { regions: RegionPorts[] }).regions;
     for (const region of ["region1", "region2"]) {
       // So that a run that cannot come to its end is not waited for long.
       await this.sandbox.must(region, "pulumi", "config", "set", "--path", "restate:handover.timeout", "60");

@@ -1,5 +1,5 @@
 /**
- * operations/snapshots.sh with the real curl and jq, against an S3 and an STS that a test plays over HTTP: signatures are
+ * operations/snapshots.sh and history.sh with the real curl and jq, against an S3 and an STS that a test plays over HTTP: signatures are
  * checked, lists have pages, and heads have a replication status. Buckets by host name (real S3) are played by a curl that
  * only notes what it is asked.
  */
@@ -11,16 +11,24 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
+import {
+  type Asked,
+  type HistoryDocument,
+  historyCommand,
+  historyDocument,
+  historyScript,
+} from "../../restate/history";
+import { snapshotScript } from "../../restate/snapshots";
 import { checkSignature } from "../../sandbox/aws/signature";
-
-const operations = join(__dirname, "..", "..", "operations");
-const script = ["aws.sh", "snapshots.sh"].map((name) => readFileSync(join(operations, name), "utf8")).join("");
+import { receiptOf } from "../support/receipts";
 
 /** An object: seconds since it was written, and its replication status. */
 interface Stored {
   age: number;
   status?: "PENDING" | "COMPLETED" | "FAILED" | "REPLICA";
   etag?: string;
+  /** What it holds, where that is asked for. */
+  text?: string;
 }
 type Bucket = Record<string, Stored>;
 
@@ -34,7 +42,7 @@ const snapshot = (partition: number, lsn: number, stored: Stored, newest = true)
   ...(newest ? { [`snapshots/${partition}/latest.json`]: { ...stored, etag: `latest-${lsn}` } } : {}),
 });
 
-describe("snapshots.sh", () => {
+describe("scripts that read buckets", () => {
   let work: string;
   let server: Server;
   let endpoint: string;
@@ -43,6 +51,7 @@ describe("snapshots.sh", () => {
   /** Answers in place of the usual ones, by `<method> <what the path begins with>`. */
   let instead: Record<string, (response: ServerResponse) => void>;
   let requests: string[];
+  let session: string;
 
   const refuse =
     (code: string, message: string, status = 403) =>
@@ -79,7 +88,7 @@ describe("snapshots.sh", () => {
         Action: "AssumeRoleWithWebIdentity",
         Version: "2011-06-15",
         RoleArn: "arn:aws:iam::123456789012:role/restate-nodes",
-        RoleSessionName: "restate-status",
+        RoleSessionName: session,
         WebIdentityToken: "header.payload+/=.signature",
       });
       response.end(
@@ -103,11 +112,11 @@ describe("snapshots.sh", () => {
       refuse("SignatureDoesNotMatch", (error as Error).message.split("\n")[0]!)(response);
       return;
     }
+    const stored = buckets[bucket!]![decodeURIComponent(rest.join("/"))];
     if (request.method === "GET") {
-      response.end(list(buckets[bucket!]!, url.searchParams));
+      response.end(rest.length > 0 ? stored?.text : list(buckets[bucket!]!, url.searchParams));
       return;
     }
-    const stored = buckets[bucket!]![decodeURIComponent(rest.join("/"))];
     response.writeHead(stored ? 200 : 404, stored?.status ? { "x-amz-replication-status": stored.status } : {}).end();
   }
 
@@ -134,6 +143,7 @@ describe("snapshots.sh", () => {
     pageSize = 1000;
     instead = {};
     requests = [];
+    session = "restate-status";
   });
 
   const webIdentity = () => ({
@@ -144,7 +154,11 @@ describe("snapshots.sh", () => {
   });
 
   /** Runs the script as `status` does: through `bash -s`, whose input is never ended. */
-  async function run(args = ["one", "us-east-1", "two", "us-west-2"], env: Record<string, string> = webIdentity()) {
+  async function run(
+    args = ["one", "us-east-1", "two", "us-west-2"],
+    env: Record<string, string> = webIdentity(),
+    script = snapshotScript(),
+  ) {
     const child = spawn("bash", ["-s", "--", ...args], {
       env: { PATH: process.env.PATH!, TMPDIR: work, ...env },
     });
@@ -401,5 +415,52 @@ printf '\\n200'
       "https://two.s3.us-west-2.amazonaws.com?list-type=2&prefix=snapshots%2F",
     ]);
     for (const secret of [keys.secret, "payload"]) assert.ok(!calls.includes(secret), secret);
+  });
+
+  const receipts = (...numbers: number[]): Bucket =>
+    Object.fromEntries(
+      numbers.map((number) => [
+        `handovers/${String(number).padStart(6, "0")}.json`,
+        { age: 1, text: JSON.stringify(receiptOf(number, "both", "region1")) },
+      ]),
+    );
+  async function history(asked: Asked): Promise<HistoryDocument> {
+    session = "restate-history";
+    const [, , , ...args] = historyCommand({ name: "one", awsRegion: "us-east-1" }, asked);
+    return historyDocument(JSON.stringify(await run(args, webIdentity(), historyScript())));
+  }
+  const numbers = ({ receipts: found }: HistoryDocument) => found.map(({ number }) => number);
+
+  test("the newest receipts, newest first, of a list with several pages", async () => {
+    pageSize = 2;
+    buckets.one = { ...receipts(1, 2, 9, 10, 11), ...snapshot(0, 240, { age: 1 }) };
+    const found = await history({ most: 3 });
+    assert.deepEqual(numbers(found), [11, 10, 9]);
+    assert.deepEqual([found.count, found.problems], [5, []]);
+    assert.equal(requests.filter((one) => one.includes("/handovers/")).length, 3, requests.join("\n"));
+  });
+
+  test("one handover's receipt: no other is read", async () => {
+    buckets.one = receipts(1, 2, 12, 21);
+    assert.deepEqual(numbers(await history({ number: 2 })), [2]);
+    assert.equal(requests.filter((one) => one.includes("/handovers/")).length, 1, requests.join("\n"));
+    assert.deepEqual(numbers(await history({ number: 3 })), []);
+  });
+
+  test("no receipts yet, one that is none, and a bucket that cannot be listed", async () => {
+    assert.deepEqual(await history({ most: 20 }), { bucket: "one", count: 0, receipts: [], problems: [] });
+    buckets.one = { ...receipts(1), "handovers/000002.json": { age: 1, text: "<html>" } };
+    const found = await history({ most: 20 });
+    assert.deepEqual(numbers(found), [1]);
+    assert.deepEqual(found.problems, [
+      { step: "read", bucket: "one", code: "no receipt", message: "handovers/000002.json is no JSON" },
+    ]);
+    instead["GET /one"] = refuse("AccessDenied", "no");
+    const refused = await history({ most: 20 });
+    assert.equal(refused.count, null);
+    assert.deepEqual(
+      refused.problems.map(({ step, code }) => [step, code]),
+      [["list", "AccessDenied"]],
+    );
   });
 });
