@@ -28,31 +28,45 @@ find_address() {
 # ctl ARGUMENTS…: one command of restatectl, which may take so many seconds and no longer.
 ctl() { timeout 20 restatectl --address "$at" "$@" </dev/null; }
 
-# query SQL: the rows, one JSON object a line. Fails if the cluster gives no answer that is a list. (One jq, not one to check
-# and one to print: its start is most of what a question costs here.)
+# query SQL [FILTER]: the rows, one JSON object a line, or what the jq filter makes of each. Fails if the cluster gives no answer
+# that is a list. (One jq, not one to check and one to print: its start is most of what a question costs here.)
 query() {
   local rows
-  rows=$(ctl sql --json "$1" 2>/dev/null | sed -n '/^\[/,$p' | jq -c 'arrays | "rows:", .[]' 2>/dev/null) && [ -n "$rows" ] || return 1
+  rows=$(ctl sql --json "$1" 2>/dev/null | sed -n '/^\[/,$p' | jq -rc "arrays | \"rows:\", (.[] | ${2:-.})" 2>/dev/null) && [ -n "$rows" ] || return 1
   rows=${rows#*$'\n'}
-  [ "$rows" = '"rows:"' ] || printf '%s\n' "$rows"
+  [ "$rows" = 'rows:' ] || printf '%s\n' "$rows"
 }
 
-# statement FILE [NAME=VALUE…]: the SQL in a file with its :names replaced.
+# statement FILE [NAME=VALUE…]: the SQL in a file, without the comment that it begins with, with its :names replaced.
 statement() {
   local text pair
-  text=$(grep -v '^--' "$here/$1.sql")
+  text=$(<"$here/$1.sql")
+  while [[ $text == --* ]]; do text=${text#*$'\n'}; done
   for pair in "${@:2}"; do text=${text//":${pair%%=*}"/"${pair#*=}"}; done
   printf '%s' "$text"
 }
 
-# missing FILE [NAME=VALUE…]: what still keeps a gate from holding, one line each; empty if it holds.
+# missing FILE [NAME=VALUE…]: what still keeps a gate from holding, one line each; empty if it holds. Under at_once the gate is
+# only noted.
 missing() {
-  local rows
-  rows=$(query "$(statement "$@")") || {
-    echo "the cluster does not answer the question whether $1"
-    return 0
-  }
-  [ -z "$rows" ] || jq -r .missing <<<"$rows"
+  if ${noting:-false}; then
+    gates+=("$(statement "$@")")
+  else
+    query "$(statement "$@")" .missing || echo "the cluster does not answer the question whether $1"
+  fi
+}
+
+# at_once COMMAND…: what keeps the gates of these commands from holding, in their order. One question for all: what a question
+# costs is hardly what it asks.
+at_once() {
+  local noting=true gates=() command number sql=""
+  for command; do $command; done
+  noting=false
+  for number in "${!gates[@]}"; do
+    sql+="${sql:+ union all }select $number as gate, missing from (${gates[$number]}) gate_$number"
+  done
+  [ -z "$sql" ] || query "select gate, missing from ($sql) gates order by gate, length(missing), missing" .missing ||
+    echo "the cluster does not answer the question what is missing"
 }
 
 # wait_until WHAT COMMAND…: repeats a command that prints what is missing until it prints nothing. The deadline is that of
@@ -146,6 +160,9 @@ behind() {
 # their numbers.
 nodes_in() { jq -r --arg region "$1" "select(.location == \$region and (${2:-true})) | .id" "$work/nodes" | sort -V | paste -sd,; }
 
+# lost REGION: whether none of its nodes is alive, as far as was last seen.
+lost() { [ -z "$(nodes_in "$1" '.state == "alive"')" ]; }
+
 # together COMMAND…: runs commands, each with its arguments in one word, at the same time and prints what they print, in their
 # order. Each question takes a while to be answered, most of which is waiting.
 together() {
@@ -158,36 +175,22 @@ together() {
   rm -rf "$folder"
 }
 
-# Reads all that decisions are made from: $work/nodes, partitions, replicas, logs and progress. Fails if any is missing.
+# Reads all that decisions are made from: $work/nodes, partitions, replicas, logs and progress, a JSON object a line. Fails if
+# the cluster does not answer.
 observe() {
-  local name
-  together observe_nodes observe_partitions observe_replicas observe_logs observe_progress
-  for name in nodes partitions replicas logs progress; do
-    [ -e "$work/$name.new" ] || { find_address; return 1; }
-    mv "$work/$name.new" "$work/$name"
-  done
-}
-# keep NAME SQL: the rows in $work/NAME.new, which is not there if the cluster does not answer.
-keep() {
-  local rows
-  rm -f "$work/$1.new"
-  rows=$(query "$2") || return 0
-  printf '%s\n' "$rows" >"$work/$1.new"
-}
-observe_nodes() {
-  keep nodes "select plain_node_id as id, name, location, state, storage_state, worker_state, metadata_server_state as metadata from nodes"
-}
-observe_partitions() {
-  keep partitions "select partition_id as id, leader_plain_node_id as leader from partitions order by partition_id"
-}
-observe_replicas() {
-  keep replicas "select partition_id as partition, plain_node_id as node, membership from partition_replica_set"
-}
-observe_logs() {
-  keep logs "select log_id as log, segment_index as segment, base_lsn as base, replication, nodeset from logs_tail_segments order by log_id"
-}
-observe_progress() {
-  keep progress "select partition_id as partition, max(applied_log_lsn) as applied, max(archived_log_lsn) as archived from partition_state group by partition_id order by partition_id"
+  local rows name script=""
+  rows=$(query "$(statement the-cluster)" '
+    def number: if . == null then . else tonumber end;
+    if .kind == "node" then "nodes", {id: .a, name: .b, location: .c, state: .d, storage_state: .e, worker_state: .f, metadata: .g}
+    elif .kind == "partition" then "partitions", {id: (.a | number), leader: .b}
+    elif .kind == "replica" then "replicas", {partition: (.a | number), node: .b, membership: .c}
+    elif .kind == "log" then "logs", {log: (.a | number), segment: (.b | number), base: (.c | number), replication: .d, nodeset: .e}
+    else "progress", {partition: (.a | number), applied: (.b | number), archived: (.c | number)} end') || {
+    find_address
+    return 1
+  }
+  for name in nodes partitions replicas logs progress; do script+="/^$name\$/{n;w $work/$name"$'\n}\n'; done
+  sed -n "$script" <<<"$rows"
 }
 
 # missing_configuration LOG PARTITION: how the cluster's configuration differs, in words.

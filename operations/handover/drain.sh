@@ -2,7 +2,7 @@
 # Drains $from: the order of steps, and why it is this one, is in docs/decisions.md. Sourced by handover.sh.
 
 # What keeps $from from being drained, one line each.
-outstanding_drain() { together metadata_left leaders_left processors_left nodes_left configuration_left logs_left; }
+outstanding_drain() { together "at_once told metadata_left leaders_left processors_left nodes_left logs_left" configuration_left; }
 metadata_left() { missing metadata-is-only-in-region region="$to"; }
 leaders_left() { missing partitions-are-led-in-region region="$to"; }
 processors_left() { missing partitions-live-only-in-region region="$to"; }
@@ -13,7 +13,7 @@ logs_left() { missing records-go-only-to-region region="$to" replication="$LOG_O
 # What speaks against beginning, one line each. With a handover to the same region under way, $from may be gone.
 obstacles_to_drain() {
   local able quorum members
-  together carrying_nodes carrying_processors carrying_heads
+  at_once carrying_nodes carrying_processors carrying_heads
   if ! $resumed; then
     jq -r --arg from "$from" 'select(.location == $from and .state != "alive")
       | "\(.name) is \(.state): a region that is lost is not handed over by plan"' "$work/nodes"
@@ -43,7 +43,7 @@ drain() {
   # loses its node.
   if $can_pin; then
     step "every partition is led from $to"
-    insist "every partition is led from $to" 2 leaders_left pins
+    insist "every partition is led from $to" 2 leaders_to_move pins
   fi
 
   # All but one node first: any two of those that are left then include one of $to, so that there is no moment at which a
@@ -70,6 +70,9 @@ next_to_leave() {
     | "metadata-server remove-node \(.)"' "$work/nodes"
 }
 pins() { pins_to "$to"; }
+# Leaders that can still be asked to move. If $from is lost meanwhile, its partitions get others once their logs are written in
+# $to alone: until then no record can be written at all.
+leaders_to_move() { lost "$from" || leaders_left; }
 renewals_in_one() { renewals logs_left "$(nodes_in "$to")" "$LOG_ONE"; }
 
 others_left() { missing nodes-are-withdrawn region="$from" but="$spare"; }

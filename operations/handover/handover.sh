@@ -95,12 +95,16 @@ pins_to() {
 }
 
 # renewals GATE NODES REPLICATION: for each log for which the gate does not hold, the command that seals its newest segment
-# and begins one on the given nodes, with the partition's leader as its sequencer.
+# and begins one on the given nodes. Its sequencer is the partition's leader, or, if that is none of those nodes or not alive,
+# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader.
 renewals() {
   local ids
   ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
-  jq -r --argjson ids "$ids" --arg nodes "$2" --arg replication "$3" 'select((.id | IN($ids[])) and .leader != null)
-    | "logs reconfigure --log-id \(.id) --provider replicated --replication \($replication | gsub(" "; "")) --nodeset \($nodes) --sequencer \(.leader)"' "$work/partitions"
+  jq -r --argjson ids "$ids" --arg nodes "$2" --arg replication "$3" --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" '
+    [$all[] | select(.state == "alive" and (.id | IN($nodes | split(",")[]))) | .id] as $able
+    | select(.id | IN($ids[])) | .id as $id
+    | first((.leader, ($replicas[] | select(.partition == $id) | .node)) | select(IN($able[]))) as $sequencer
+    | "logs reconfigure --log-id \(.id) --provider replicated --replication \($replication | gsub(" "; "")) --nodeset \($nodes) --sequencer \($sequencer)"' "$work/partitions"
 }
 
 # unexpected: how the cluster's nodes differ from those that the stack knows.
@@ -156,8 +160,8 @@ look() {
   unfinished=$(jq '.unfinished != null' <<<"$record") resumed=$(jq --arg to "$TARGET" '.unfinished == $to' <<<"$record")
 }
 
+told() { missing everything-is-told nodes="${#names[@]}" partitions="$partition_count"; }
 outstanding() {
-  missing everything-is-told nodes="${#names[@]}" partitions="$partition_count"
   if [ "$TARGET" = both ]; then outstanding_restore; else outstanding_drain; fi
 }
 obstacles() {

@@ -4,7 +4,7 @@
 
 # What keeps the cluster from being served by both regions, one line each.
 outstanding_restore() {
-  together carrying_nodes returning_nodes configuration_apart logs_apart processors_apart leaders_apart metadata_apart
+  together "at_once told carrying_nodes returning_nodes logs_apart processors_apart leaders_apart metadata_apart" configuration_apart
 }
 returning_nodes() { missing nodes-carry-the-cluster region="$from"; }
 configuration_apart() { missing_configuration "$LOG_BOTH" "$PARTITION_BOTH"; }
@@ -15,7 +15,7 @@ metadata_apart() { missing metadata-is-in-both-regions; }
 
 # What speaks against beginning, one line each.
 obstacles_to_restore() {
-  together carrying_nodes carrying_processors carrying_heads unreachable
+  together "at_once carrying_nodes carrying_processors carrying_heads" unreachable
   jq -r --arg from "$from" 'select(.location == $from and .state != "alive") | "\(.name) is \(.state)"' "$work/nodes"
   unsaved
 }

@@ -210,12 +210,21 @@ export class PlayedCluster {
         if (wanted && wanted.join() !== one.replicas.join()) one.next = wanted;
       }
       const able = one.replicas.filter((id) => this.node(id).state === "alive");
-      if (one.pinned && able.includes(one.pinned)) one.leader = one.pinned;
-      else if (!one.leader || !able.includes(one.leader)) one.leader = able[0] ?? null;
+      const can = this.takesRecords(log) ? able : [];
+      if (one.pinned && can.includes(one.pinned)) one.leader = one.pinned;
+      else if (!one.leader || !able.includes(one.leader)) one.leader = can[0] ?? null;
       for (const id of able) one.applied[id] = this.frozen.has(id) ? (one.applied[id] ?? 0) : log.tail;
       for (const id of Object.keys(one.applied)) if (!one.replicas.includes(id)) delete one.applied[id];
     });
     this.changed();
+  }
+
+  /** Whether enough nodes of a log's nodeset are alive: without, nobody can begin to lead its partition. */
+  private takesRecords({ replication, nodeset }: { replication: string | null; nodeset: string[] }): boolean {
+    if (replication === null) return true;
+    const { node, region } = copies(replication);
+    const alive = this.nodes.filter(({ id, state }) => nodeset.includes(id) && state === "alive");
+    return alive.length >= node && new Set(alive.map(({ location }) => location)).size >= region;
   }
 
   /** Rows of a question. */

@@ -350,6 +350,20 @@ describe("runs that end early, or meet others", { concurrency: 2 }, () => {
       assert.deepEqual([lock, unfinished], [null, "region2"]);
     }));
 
+  for (const at of ["partitions leadership pin", "nodes set-storage-state", "config set", "logs reconfigure"]) {
+    test(`a region that is lost once the metadata store has left it is drained without it: at ${at}`, () =>
+      onStage(3, 2, async (stage) => {
+        const { cluster } = stage;
+        cluster.fate = (command) => {
+          if (!command.startsWith(at)) return "done";
+          for (const { name } of cluster.in("region1")) cluster.kill(name);
+          return "done";
+        };
+        assertDone(await stage.run("region2"));
+        assert.deepEqual(differences(stage, "region2"), []);
+      }));
+  }
+
   test("one that is told to end gives the lock back, and the next goes on at once", () =>
     onStage(2, 1, async (stage) => {
       const { cluster } = stage;
