@@ -37,8 +37,8 @@ export interface HandoverBench {
 /** Clients that call all the time, half of them through each region. */
 const clients = 16;
 
-/** How long each waits between two calls, in milliseconds: without, they have all processors to themselves, and no step any. */
-const pauseMs = 100;
+/** How long each rests between two calls, in milliseconds: without, they take all processors, and no step gets any. */
+const restMs = 100;
 
 /** Seconds after which a run of the original's order is given up, and finished by ours. */
 const cap = 120;
@@ -98,7 +98,7 @@ export async function benchHandover({ base, partitions, rounds, say }: HandoverB
     const jobs = await Jobs.prepare(sandbox);
     const run = `bench-${randomBytes(4).toString("hex")}`;
     const accounts = Array.from({ length: Math.max(64, 8 * partitions) }, (_, i) => `${run}-${i}`);
-    const load = startLoad(run, { regions: ports, clients, accounts, pauseMs, timeoutMs: 3_000 });
+    const load = startLoad(run, { regions: ports, clients, accounts, restMs, timeoutMs: 3_000 });
     const runs: Run[] = [];
     try {
       for (let round = 0; round < rounds; round++) {

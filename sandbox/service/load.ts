@@ -65,6 +65,8 @@ export interface LoadOptions {
   failover?: boolean;
   /** Share of the acknowledged calls that are sent again with the same key, through another region. Default 0. */
   repeatShare?: number;
+  /** How long a client rests between two calls, in milliseconds. Default 0. */
+  restMs?: number;
   /** Lets each call pause in the service, in milliseconds. Default 0. */
   pauseMs?: number;
   /** Told of each call that has ended. */
@@ -114,6 +116,7 @@ export function startLoad(run: string, options: LoadOptions): Load {
       }
       ended.push(call);
       options.onCall?.(call);
+      if (options.restMs) await sleep(options.restMs);
     }
   }
 
