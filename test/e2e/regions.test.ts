@@ -5,6 +5,7 @@
 import { after, before, describe } from "node:test";
 import { Sandbox } from "../support/sandbox";
 import { deployed, destroyed } from "./deploy";
+import { handedOver } from "./handover";
 import { podMoved } from "./placement";
 import { policiesAsked } from "./policies";
 import { serviceCalled } from "./service";
@@ -27,6 +28,7 @@ describe("two regions in the sandbox", () => {
   describe("npm run status", () => statusTold(sandbox));
   describe("both as they were deployed", () => deployed(sandbox));
   describe("a service on Restate", () => serviceCalled(sandbox));
+  describe("handing the cluster over, and back", () => handedOver(sandbox, "there and back"));
   describe("a pod that moves to another zone", () => podMoved(sandbox));
   describe("the end of one region, and of both", () => destroyed(sandbox));
   describe("policies with the real engine, before anything is deployed", () => policiesAsked(sandbox));
