@@ -135,8 +135,13 @@ export async function reasonsToKeep(asking: Asking, guarded: GuardedRegion): Pro
     const query = async <K extends keyof RemovalFacts>(key: K) =>
       sqlRows(await asking.run(pod, sqlCommand(removalQueries[key]))) as RemovalFacts[K];
     try {
-      const [nodes, logs, partitions] = await Promise.all([query("nodes"), query("logs"), query("partitions")]);
-      const needs = neededOf(region, { nodes, logs, partitions });
+      const [nodes, logs, segments, partitions] = await Promise.all([
+        query("nodes"),
+        query("logs"),
+        query("segments"),
+        query("partitions"),
+      ]);
+      const needs = neededOf(region, { nodes, logs, segments, partitions });
       const { own, peer } = buckets;
       if (!peer) return needs;
       const report = await asking.run(pod, snapshotCommand(own, peer), snapshotScript());

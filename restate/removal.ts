@@ -17,6 +17,8 @@ export interface RemovalFacts {
    * out what is null, as the nodeset of a sealed log is.
    */
   logs: { log_id: number; nodeset?: string | null }[];
+  /** Every segment of every log that is not trimmed yet, with its nodes. */
+  segments: { log_id: number; nodeset?: string | null }[];
   /** One row for each partition and each node that has a processor of it. */
   partitions: {
     partition_id: number;
@@ -29,6 +31,7 @@ export interface RemovalFacts {
 export const removalQueries: { [K in keyof RemovalFacts]: string } = {
   nodes: "select plain_node_id, state, location, metadata_server_state from nodes",
   logs: "select log_id, nodeset from logs_tail_segments order by log_id",
+  segments: "select log_id, nodeset from logs order by log_id",
   partitions: "select partition_id, plain_node_id, replay_status from partition_state",
 };
 
@@ -43,6 +46,8 @@ function listed(word: string, numbers: Iterable<number>): string {
  *
  * - A majority of the metadata members must remain, or the cluster cannot change anything ever again.
  * - No log may write to nodes of the region: writes would stop, or their only copies would go.
+ * - No older segment may name nodes of the region: without them its log cannot be trimmed, and nodes that come back later as new
+ *   ones find records of theirs lost.
  * - Every partition must have a caught-up processor on a live node elsewhere.
  */
 export function neededOf(region: string, facts: RemovalFacts): string[] {
@@ -61,10 +66,21 @@ export function neededOf(region: string, facts: RemovalFacts): string[] {
     );
   }
 
-  const logs = facts.logs.filter(({ nodeset }) => (nodeset?.match(/N\d+/g) ?? []).some((node) => own.has(node)));
+  const here = ({ nodeset }: { nodeset?: string | null }) =>
+    (nodeset?.match(/N\d+/g) ?? []).some((node) => own.has(node));
+  const logs = facts.logs.filter(here);
   if (logs.length > 0) {
     const ids = logs.map((log) => log.log_id);
     needs.push(`${listed("log", ids)}: new records are written to nodes of ${region}`);
+  }
+
+  const written = new Set(logs.map((log) => log.log_id));
+  const older = facts.segments.filter((segment) => here(segment) && !written.has(segment.log_id));
+  if (older.length > 0) {
+    const ids = older.map((segment) => segment.log_id);
+    needs.push(
+      `${listed("log", ids)}: older records are on nodes of ${region}, and cannot be trimmed without them; in a pod, until none is left: restatectl snapshots create --trim-log --yes`,
+    );
   }
 
   const undecided = facts.logs.filter(({ nodeset }) => !nodeset).map((log) => log.log_id);

@@ -272,7 +272,32 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       await sandbox.up("region1");
       await sandbox.up("region2");
       await assertServedBy("region1");
-      const destroyed = await sandbox.tool("region2", "pulumi", "destroy", "--yes", "--skip-preview", "--run-program");
+      const drained = (await cluster()).nodes.filter(({ location }) => location === "region2").map(({ id }) => id);
+      const destroy = () => sandbox.tool("region2", "pulumi", "destroy", "--yes", "--skip-preview", "--run-program");
+      const refused = await destroy();
+      assert.notEqual(refused.code, 0, refused.stdout);
+      assert.match(refused.stdout + refused.stderr, /logs? [\d, ]+: older records are on nodes of region2/);
+      // As the refusal says.
+      await eventually(
+        120,
+        async () => {
+          await kubectl(
+            "region1",
+            "exec",
+            "restate-0",
+            "--",
+            "restatectl",
+            "snapshots",
+            "create",
+            "--trim-log",
+            "--yes",
+          );
+          const rows = await sandbox.query<{ nodeset?: string }>("region1", "select nodeset from logs");
+          return rows.filter(({ nodeset }) => drained.some((id) => nodeset?.match(new RegExp(`${id}\\b`)))).length;
+        },
+        (left) => left === 0,
+      );
+      const destroyed = await destroy();
       assert.equal(destroyed.code, 0, destroyed.stdout + destroyed.stderr);
       await assertCallsGoOn();
     });

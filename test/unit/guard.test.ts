@@ -18,6 +18,7 @@ function healthy(): RemovalFacts {
       metadata_server_state: "member",
     })),
     logs: [0, 1].map((log_id) => ({ log_id, nodeset: "[N1, N2, N4, N5]" })),
+    segments: [0, 1].map((log_id) => ({ log_id, nodeset: "[N1, N2, N4, N5]" })),
     partitions: [0, 1].flatMap((partition_id) =>
       ["N1", "N4"].map((plain_node_id) => ({
         partition_id,
@@ -28,13 +29,14 @@ function healthy(): RemovalFacts {
   };
 }
 
-/** The same after region1 was drained. */
+/** The same after region1 was drained, and the logs trimmed. */
 function drained(): RemovalFacts {
   const facts = healthy();
   for (const node of facts.nodes) if (node.location === "region1") node.metadata_server_state = "standby";
   return {
     ...facts,
     logs: facts.logs.map((log) => ({ ...log, nodeset: "[N4, N5, N6]" })),
+    segments: facts.segments.map((segment) => ({ ...segment, nodeset: "[N4, N5, N6]" })),
     partitions: facts.partitions.filter((row) => row.plain_node_id === "N4"),
   };
 }
@@ -50,6 +52,13 @@ describe("what a cluster needs of a region", () => {
       ],
     ],
     ["it is drained", drained, []],
+    [
+      "it is drained, and a log has older segments there",
+      () => ({ ...drained(), segments: [...drained().segments, { log_id: 1, nodeset: "[N3, N4]" }, { log_id: 1 }] }),
+      [
+        "log 1: older records are on nodes of region1, and cannot be trimmed without them; in a pod, until none is left: restatectl snapshots create --trim-log --yes",
+      ],
+    ],
     ["it has no node", () => ({ ...healthy(), nodes: healthy().nodes.filter((n) => n.location === "region2") }), []],
     [
       "it is drained but for one log",
@@ -140,6 +149,9 @@ describe("what a cluster needs of a region", () => {
       logs: fc.array(
         fc.record({ log_id: fc.nat(3), nodeset: fc.subarray(ids, { minLength: 1 }).map((n) => `[${n.join(", ")}]`) }),
       ),
+      segments: fc.array(
+        fc.record({ log_id: fc.nat(3), nodeset: fc.subarray(ids, { minLength: 1 }).map((n) => `[${n.join(", ")}]`) }),
+      ),
       partitions: fc.array(
         fc.record({
           partition_id: fc.nat(3),
@@ -159,7 +171,7 @@ describe("what a cluster needs of a region", () => {
           const left = elsewhere.filter((n) => n.metadata_server_state === "member" && n.state === "alive");
           assert.ok(left.length * 2 > members.length);
         }
-        for (const { nodeset } of facts.logs) {
+        for (const { nodeset } of [...facts.logs, ...facts.segments]) {
           for (const node of own) assert.ok(!nodeset.match(/N\d+/g)?.includes(node.plain_node_id));
         }
         const live = elsewhere.filter((node) => node.state === "alive").map((node) => node.plain_node_id);
