@@ -52,13 +52,12 @@ trap finish EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-# step WHAT: begins a step; the last one's seconds are noted for the receipt. The first one begins with the script, so that
-# the steps' seconds are all that a run took.
+# step WHAT: begins a step; the last one's name, begin, end and changes are noted for the receipt. The first one begins with the
+# script, so that the steps' seconds are all that a run took.
 began=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
-steps="[]" step_name="looking at what speaks against it" step_began=$EPOCHREALTIME step_changes=0
+steps=() step_name="looking at what speaks against it" step_began=$EPOCHREALTIME step_changes=0
 step() {
-  steps=$(jq -c --arg name "$step_name" --arg began "$step_began" --arg ended "$EPOCHREALTIME" --argjson changes $((changes - step_changes)) \
-    'if $name == "" then . else . + [{step: $name, seconds: ((($ended | tonumber) - ($began | tonumber)) * 1000 | round / 1000), changes: $changes}] end' <<<"$steps")
+  steps+=("$step_name"$'\t'"$step_began"$'\t'"$EPOCHREALTIME"$'\t'$((changes - step_changes)))
   step_name=$1 step_began=$EPOCHREALTIME step_changes=$changes
   [ -z "$1" ] || say "$1"
 }
@@ -155,9 +154,8 @@ look() {
     to=${regions[0]}
     [ "$from" != "$to" ] || to=${regions[1]}
   fi
-  number=$(jq .number <<<"$record") serving=$(jq -r .serving <<<"$record")
-  # A run that did not come to its end, and whether it was to the same regions.
-  unfinished=$(jq '.unfinished != null' <<<"$record") resumed=$(jq --arg to "$TARGET" '.unfinished == $to' <<<"$record")
+  # Also whether a run did not come to its end, and whether that was to the same regions.
+  read -r number serving unfinished resumed < <(jq -r --arg to "$TARGET" '"\(.number) \(.serving) \(.unfinished != null) \(.unfinished == $to)"' <<<"$record")
 }
 
 told() { missing everything-is-told nodes="${#names[@]}" partitions="$partition_count"; }

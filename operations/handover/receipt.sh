@@ -8,13 +8,15 @@ problem() { say "  the bucket: $1: $3: $4"; }
 # write_receipt NUMBER: completes the handover in the record, and gives the lock back.
 write_receipt() {
   local next
-  next=$(jq -c --argjson number "$1" --arg began "$began" --arg ended "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" --arg to "$TARGET" \
-    --argjson asked "$ASKED" --argjson steps "$steps" --arg unsaved "$unsaved_note" --arg where "${REGION:-}" \
+  next=$(jq -c --arg noted "$(printf '%s\n' "${steps[@]}")" --argjson number "$1" --arg began "$began" --arg ended "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" --arg to "$TARGET" \
+    --argjson asked "$ASKED" --arg unsaved "$unsaved_note" --arg where "${REGION:-}" \
     --slurpfile before "$work/logs.before" --slurpfile after "$work/logs" --slurpfile nodes "$work/nodes" \
     --slurpfile progressed "$work/progress.before" --slurpfile progress "$work/progress" '
     def tails($logs; $progress): [$logs[] | . as $log | {log, segment, base, replication, nodeset,
       applied: (first($progress[] | select(.partition == $log.log) | .applied) // null)}];
-    {number: $number, from: .serving, to: $to, began: $began, ended: $ended,
+    [$noted | split("\n")[] | split("\t")
+      | {step: .[0], seconds: (((.[2] | tonumber) - (.[1] | tonumber)) * 1000 | round / 1000), changes: (.[3] | tonumber)}] as $steps
+    | {number: $number, from: .serving, to: $to, began: $began, ended: $ended,
      seconds: ($steps | map(.seconds) | add * 1000 | round / 1000),
      askedBy: $asked, ranIn: $where, steps: $steps,
      changes: ($steps | map(.changes) | add),
@@ -29,10 +31,9 @@ write_receipt() {
 # keep_receipt: sees to it that the bucket has the receipt of the last handover. What fails is said, and made good by the
 # next run.
 keep_receipt() {
-  [ "$(jq '.receipt != null' <<<"$record")" = true ] || return 0
   local body url name
-  name=$(jq -r '.number | tostring | "handovers/" + ("0" * (6 - length)) + . + ".json"' <<<"$record")
-  body=$(jq -c .receipt <<<"$record")
+  { read -r name && read -r body; } < <(jq -rc 'select(.receipt != null)
+    | (.number | tostring | "handovers/" + ("0" * (6 - length)) + . + ".json"), .receipt' <<<"$record") || return 0
   url=$(bucket_url "$BUCKET" "$BUCKET_REGION")/$name
   if take_role "$BUCKET_REGION" restate-handover && put "$BUCKET" "$BUCKET_REGION" "$url" "$body"; then
     say "receipt: s3://$BUCKET/$name"
