@@ -6,13 +6,15 @@ import { RunError } from "@pulumi/pulumi/errors";
 import { nodeRoleArn, nodeRoleName, type TrustedRegion } from "./aws/documents";
 import type { FollowJob } from "./components/clusterJob";
 import { Handover } from "./components/handover";
+import { Monitoring } from "./components/monitoring";
 import { NodeLoadBalancers } from "./components/nodeLoadBalancers";
 import { PodIdentity } from "./components/podIdentity";
 import { Provisioning } from "./components/provisioning";
+import { ReplicationAlarms } from "./components/replicationAlarms";
 import { chartSource, RestateRelease } from "./components/restateRelease";
 import { RestateRole } from "./components/restateRole";
 import { SnapshotBucket } from "./components/snapshotBucket";
-import { SnapshotReplication } from "./components/snapshotReplication";
+import { replicationRuleId, SnapshotReplication } from "./components/snapshotReplication";
 import { type GuardedRegion, guardName } from "./guard";
 import { type HandoverPlan, handoverMemoryName } from "./handover/plan";
 import { handoverSetting } from "./handover/setting";
@@ -21,6 +23,7 @@ import type { Placement } from "./kubernetes/placement";
 import type { SubnetMap } from "./kubernetes/subnets";
 import { contractVersion, type PeerOutputs, type Receipt, type RegionOutputs } from "./outputs";
 import { disagreements, memoryName, memoryOf, type Peer } from "./peer";
+import { slowReplication, snapshotRules } from "./restate/snapshotRules";
 import { chartValues } from "./restate/values";
 import type { Settings } from "./settings";
 import { clusterNodes, leadRegion, regionNodes } from "./topology";
@@ -236,6 +239,42 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
         { ...inCluster, dependsOn: [loadBalancers, ...(provisioning ? [provisioning] : []), ...memory] },
       )
     : undefined;
+  const alarms =
+    peer && settings.monitoring.alarms
+      ? new ReplicationAlarms(
+          "replication-alarms",
+          {
+            namePrefix: `${cluster}-${region}`,
+            ownBucket: bucket.name,
+            peerBucket: peer.bucket.name,
+            ruleId: replicationRuleId,
+            lag: slowReplication(snapshotRules(settings.snapshots)),
+            ...(settings.monitoring.alarmTopicArn ? { topicArn: settings.monitoring.alarmTopicArn } : {}),
+            tags,
+          },
+          fromPeer,
+        )
+      : undefined;
+
+  // After the handover: alerts are told of who serves when it is so, and none is raised by a first deployment.
+  const monitoring =
+    peer && (settings.monitoring.prometheus || settings.monitoring.dashboard)
+      ? new Monitoring(
+          "monitoring",
+          {
+            ...settings.monitoring,
+            rules: {
+              ...settings,
+              runningReplicas,
+              bothRegions: settings.monitoring.bothRegions ?? settings.mode === "one-cluster",
+              handoverTimeout: settings.handover.timeout,
+              snapshots: snapshotRules(settings.snapshots),
+            },
+          },
+          { ...inCluster, dependsOn: [...(handover ? [handover] : []), ...memory] },
+        )
+      : undefined;
+
   // The receipt of a handover that is done is known; that of one which begins is read when it has ended.
   const receipt = handover?.job && !order?.done ? around.receipt(handover.job, handover.job.metadata.name) : latest;
   const asked = order ? { askedBy: order.askedBy } : {};
@@ -244,6 +283,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
   // Depends on everything, so that nothing is deleted before the guard agrees.
   const all = [
     ...[bucket, role, replication, provider, podIdentity, release, loadBalancers, provisioning, handover],
+    ...[alarms, monitoring],
     ...[...memory, ...receiptMemory],
   ];
   const buckets = {

@@ -371,12 +371,23 @@ export const fields = {
       example: { nodeSelector: { "karpenter.sh/nodepool": "restate" } },
     },
   },
-  serviceMonitor: {
-    schema: flag().default(false),
+  monitoring: {
+    schema: group({
+      prometheus: flag().default(false),
+      bothRegions: flag().optional(),
+      dashboard: flag().default(false),
+      labels: strings().default({}),
+      alarms: flag().default(false),
+      alarmTopicArn: pattern(
+        /^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+$/,
+        "must be the ARN of an SNS topic",
+      ).optional(),
+    }).prefault({}),
     about: {
       scope: "stack",
-      description: "Create a ServiceMonitor for the Prometheus operator (its CRDs must be installed).",
-      example: true,
+      description:
+        "What watches the region, all of it off by default: prometheus (ServiceMonitor and PrometheusRule of the Prometheus operator, whose CRDs must be installed) with labels that it selects by, and bothRegions if it has the metrics of both regions (default: in one-cluster mode); dashboard (ConfigMap for Grafana's sidecar); alarms (CloudWatch, on the replication of snapshots) with alarmTopicArn, an SNS topic of this region.",
+      example: { prometheus: true, labels: { release: "kube-prometheus-stack" } },
     },
   },
   env: {
@@ -654,6 +665,7 @@ function deriveAndCheck(
   checkChart(values, derived, fault);
   checkMemory(values, fault);
   checkVersion(values, fault);
+  checkMonitoring(values, derived, fault);
   if (values.replicas && (values.standbyReplicas ?? 0) > values.replicas) {
     fault("standbyReplicas", [], `${values.standbyReplicas} is more than replicas, ${values.replicas}`);
   }
@@ -825,6 +837,31 @@ function checkVersion(values: Partial<Parsed>, fault: ReportFault): void {
     since("scheduling", ["nodeSelector"], "1.5");
   }
   if (values.image?.digest && !traits.chartImageTag) since("image", ["digest"], "1.6.2");
+  if (!traits.metricsByNode) {
+    for (const part of ["prometheus", "dashboard"] as const) {
+      if (values.monitoring?.[part]) since("monitoring", [part], "1.7.10");
+    }
+  }
+}
+
+function checkMonitoring(values: Partial<Parsed>, { awsRegion }: Partial<Derived>, fault: ReportFault): void {
+  const { monitoring } = values;
+  if (!monitoring) return;
+  const { prometheus, bothRegions, labels, alarms, alarmTopicArn } = monitoring;
+  if (!prometheus && bothRegions !== undefined)
+    fault("monitoring", ["bothRegions"], "belongs to prometheus, which is off");
+  if (!prometheus && Object.keys(labels).length > 0)
+    fault("monitoring", ["labels"], "belong to prometheus, which is off");
+  if (!alarmTopicArn) return;
+  if (!alarms) fault("monitoring", ["alarmTopicArn"], "belongs to alarms, which are off");
+  const [, , , topicRegion] = alarmTopicArn.split(":");
+  if (awsRegion && topicRegion !== awsRegion) {
+    fault(
+      "monitoring",
+      ["alarmTopicArn"],
+      `is in ${topicRegion}, and an alarm can only use a topic of its own region, ${awsRegion}`,
+    );
+  }
 }
 
 /** Picks this project's settings out of the whole configuration and parses them; errors as `parseSettings`. */

@@ -8,10 +8,10 @@ import { coreApi } from "../kubernetes/client";
 import { within } from "../kubernetes/deadline";
 import { runInPod } from "../kubernetes/exec";
 import { peerOutputsSchema } from "../outputs";
+import { snapshotRules } from "../restate/snapshotRules";
 import type { Bucket } from "../restate/snapshots";
 import { loadSettings, type Settings } from "../settings";
 import type { PodRow, RegionView } from "./report";
-import { snapshotRules } from "./snapshots";
 import { openStackWithOutputs, organizationOf, projectFolder, reasonOf } from "./stacks";
 
 /** Longest that a cluster may take for an answer, in milliseconds. */

@@ -1,8 +1,9 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
 import type { Receipt } from "../outputs";
 import { type HandoverRecord, serveTemplate } from "../restate/handover";
+import type { SnapshotRules } from "../restate/snapshotRules";
 import { leadRegion, type RegionName, type Serving } from "../topology";
-import { judgeSnapshots, overdueSnapshots, type SnapshotRules, type SnapshotState, snapshotRows } from "./snapshots";
+import { judgeSnapshots, overdueSnapshots, type SnapshotState, snapshotRows } from "./snapshots";
 
 /** One row of Restate's table `nodes`. */
 export interface NodeRow {

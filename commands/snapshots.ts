@@ -1,6 +1,6 @@
 /** What the state of the snapshots means: how old they are, how far behind, whether the peer's bucket has them. Pure. */
+import { lateIntervals, slowReplication } from "../restate/snapshotRules";
 import type { SnapshotDocument } from "../restate/snapshots";
-import type { Settings } from "../settings";
 import type { ClusterView, Finding, RegionView } from "./report";
 
 /** The snapshots in one region's bucket, and their replication to the peer's. */
@@ -8,32 +8,6 @@ export type SnapshotState = SnapshotDocument & {
   /** Whose nodes were asked: the peer's, where the region itself cannot be reached. */
   askedIn: { stack: string; region: string; pod: string };
 };
-
-/** What a region's settings say of snapshots. */
-export interface SnapshotRules {
-  /** Records after which Restate makes the next one. */
-  intervalRecords: number;
-  /** Time that must have passed as well, in seconds; absent where records alone decide. */
-  intervalSeconds?: number;
-  /** How long Restate keeps log records that a snapshot holds, in seconds. */
-  trimDelaySeconds: number;
-}
-
-const unitSeconds: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 };
-
-/** Seconds of a duration as settings have it, e.g. `1h30m`. */
-export function durationSeconds(text: string): number {
-  return [...text.matchAll(/(\d+)(ms|[smhd])/g)].reduce((sum, [, n, unit]) => sum + Number(n) * unitSeconds[unit!]!, 0);
-}
-
-/** The rules that follow from a region's settings. */
-export function snapshotRules({ intervalRecords, interval, trimDelay }: Settings["snapshots"]): SnapshotRules {
-  return {
-    intervalRecords,
-    ...(interval ? { intervalSeconds: durationSeconds(interval) } : {}),
-    trimDelaySeconds: durationSeconds(trimDelay),
-  };
-}
 
 /** A duration for people, in its largest unit. */
 export function durationText(seconds: number): string {
@@ -93,15 +67,6 @@ export function summarize(state: SnapshotState, cluster: ClusterView | undefined
     ...(behind.length > 0 ? { recordsBehind: Math.max(...behind) } : {}),
   };
 }
-
-/** How many intervals a snapshot may be late: Restate looks whether one is due only now and then, and making it takes time. */
-const lateIntervals = 2;
-
-/** Longest wait for replication that is never worth a word, in seconds: what S3 promises for 99.99 % of objects. */
-const usualReplication = 15 * 60;
-
-/** From which wait on replication is told of, in seconds: half of the trim delay is left to mend it. */
-const slowReplication = (rules: SnapshotRules) => Math.min(usualReplication, rules.trimDelaySeconds / 2);
 
 /** Partitions whose snapshots are overdue, by the settings, wherever they are. Nothing while the cluster cannot be asked. */
 export function overdueSnapshots(

@@ -4,8 +4,8 @@ import * as s3 from "@pulumi/aws/s3";
 import * as pulumi from "@pulumi/pulumi";
 import { replicationAccess, replicationTrust } from "../aws/documents";
 
-/** Id of the one replication rule; alarms on the replication's lag name it. */
-const replicationRuleId = "snapshots-to-peer";
+/** Id of the one replication rule; the alarms on it name it. */
+export const replicationRuleId = "snapshots-to-peer";
 
 /** Minutes within which S3 Replication Time Control copies objects; AWS offers this one value. */
 const timeControlMinutes = 15;

@@ -24,7 +24,6 @@ export interface ValuesInput {
   tolerations: Record<string, unknown>[];
   nodeSelector: Record<string, string>;
   podDisruptionBudget?: { maxUnavailable?: number | string; minAvailable?: number | string };
-  serviceMonitor: boolean;
   snapshots: { bucket: string; intervalRecords: number; interval?: string; retained: number; trimDelay: string };
   awsRegion: string;
   /** Further environment of the container; must not name a variable that this module sets. */
@@ -138,7 +137,8 @@ export function chartValues(input: ValuesInput): Record<string, unknown> {
     ...(input.podDisruptionBudget ? { podDisruptionBudget: input.podDisruptionBudget } : {}),
     ...(traits.chartNodeSelector ? { nodeSelector: input.nodeSelector } : {}),
     ...(traits.chartTolerations ? { tolerations: input.tolerations } : {}),
-    serviceMonitor: { enabled: input.serviceMonitor },
+    // The chart's own reads every node twice, through both Services; components/monitoring.ts makes one that does not.
+    serviceMonitor: { enabled: false },
   };
 }
 

@@ -61,6 +61,7 @@ function machineTool(tool: ToolName): { path: string; source: ToolOrigin } | und
     case "shellcheck":
     case "actionlint":
     case "zizmor":
+    case "promtool":
       return machineProgram(tool);
     case "kubectl":
     case "helm":

@@ -24,6 +24,8 @@ const buildFile = z.strictObject({
   package: z.string(),
   /** Flags for the linker; `{{name}}` stands for the version of that npm package in this project. */
   ldflags: z.string(),
+  /** Build tags, with commas between them. */
+  tags: z.string().default(""),
   /** Environment of the build, in addition to the user's. */
   env: z.record(z.string(), z.string()).default({}),
   /** Files that the code embeds and that other modules ship: target → module and file in it. */
@@ -71,7 +73,7 @@ export function goSource(name: string, folder: string, binary: string): Source {
           const module = JSON.parse(await runCommand(["go", "mod", "download", "-json", from.module], options));
           writeFileSync(join(copy, file), readFileSync(join(module.Dir, from.file)));
         }
-        const flags = ["-v", "-trimpath", "-ldflags", ldflags, "-o", join(target, binary)];
+        const flags = ["-v", "-trimpath", "-tags", build.tags, "-ldflags", ldflags, "-o", join(target, binary)];
         await runCommand(["go", "build", ...flags, build.package], options);
         rmSync(copy, { recursive: true });
       },

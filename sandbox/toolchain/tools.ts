@@ -19,13 +19,14 @@ export const toolNames = [
   "shellcheck",
   "actionlint",
   "zizmor",
+  "promtool",
 ] as const;
 
 /** A tool of the sandbox. `python` is the interpreter that has moto. */
 export type ToolName = (typeof toolNames)[number];
 
 /** Tools that only some commands need: they are made when asked for by name, not with "all". */
-export const onDemand: readonly ToolName[] = ["aws", "shellcheck", "actionlint", "zizmor"];
+export const onDemand: readonly ToolName[] = ["aws", "shellcheck", "actionlint", "zizmor", "promtool"];
 
 /** Versions of Restate that can be had; restatectl of 1.6.2 is 1.7.10, the oldest that is published. */
 export const restateVersions = ["1.7.12", "1.7.10", "1.6.2"] as const;
@@ -85,6 +86,7 @@ const places: Record<ToolName, () => ToolPlace> = {
   }),
   actionlint: () => goPlace("actionlint", here("actionlint"), "actionlint"),
   zizmor: () => ({ source: pythonSource(here("python/zizmor"), "zizmor", ["bin/zizmor"]), file: "bin/zizmor" }),
+  promtool: () => goPlace("promtool", here("promtool"), "promtool"),
 };
 
 function goPlace(name: string, folder: string, binary: string): ToolPlace {

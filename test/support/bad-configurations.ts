@@ -44,7 +44,8 @@ export const usualRemedies: Record<string, string> = {
   storage: 'Set it in the stack\'s file, e.g. restate:storage: {"size":"64Gi","storageClass":"gp3"}',
   scheduling:
     'Set it in the stack\'s file, e.g. restate:scheduling: {"nodeSelector":{"karpenter.sh/nodepool":"restate"}}',
-  serviceMonitor: "pulumi config set restate:serviceMonitor true",
+  monitoring:
+    'Set it in the stack\'s file, e.g. restate:monitoring: {"prometheus":true,"labels":{"release":"kube-prometheus-stack"}}',
   env: 'Set it in the stack\'s file, e.g. restate:env: {"RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT":"5m"}',
   snapshots: 'Set it in the stack\'s file, e.g. restate:snapshots: {"intervalRecords":10000,"retained":2}',
   replication: 'Set it in the stack\'s file, e.g. restate:replication: {"timeControl":true}',
@@ -663,10 +664,54 @@ export const badConfigurations: BadConfiguration[] = [
     problem: "must be a whole number from 10 to 3600 (seconds)",
   },
   {
-    name: "a service monitor in words",
-    change: { serviceMonitor: "on" },
-    key: "restate:serviceMonitor",
+    name: "alarms in words",
+    change: { monitoring: { alarms: "on" } },
+    key: "restate:monitoring.alarms",
     problem: "must be true or false",
+  },
+  {
+    name: "a topic that is none",
+    change: { monitoring: { alarms: true, alarmTopicArn: "restate" } },
+    key: "restate:monitoring.alarmTopicArn",
+    problem: "must be the ARN of an SNS topic",
+  },
+  {
+    name: "a topic without alarms",
+    change: { monitoring: { alarmTopicArn: "arn:aws:sns:us-east-1:123456789012:restate" } },
+    key: "restate:monitoring.alarmTopicArn",
+    problem: "belongs to alarms, which are off",
+  },
+  {
+    name: "a topic of another region",
+    change: { monitoring: { alarms: true, alarmTopicArn: "arn:aws:sns:eu-west-1:123456789012:restate" } },
+    key: "restate:monitoring.alarmTopicArn",
+    problem: "is in eu-west-1, and an alarm can only use a topic of its own region, us-east-1",
+  },
+  {
+    name: "labels for no Prometheus",
+    change: { monitoring: { labels: { release: "prometheus" } } },
+    key: "restate:monitoring.labels",
+    problem: "belong to prometheus, which is off",
+  },
+  {
+    name: "metrics of both regions for no Prometheus",
+    change: { monitoring: { bothRegions: false } },
+    key: "restate:monitoring.bothRegions",
+    problem: "belongs to prometheus, which is off",
+  },
+  {
+    name: "alerts on metrics that an older Restate does not have",
+    change: { restateVersion: "1.7.9", monitoring: { prometheus: true } },
+    key: "restate:monitoring.prometheus",
+    problem: "has no effect before Restate 1.7.10, and restateVersion is 1.7.9",
+    remedy: "Remove it, or raise restate:restateVersion",
+  },
+  {
+    name: "a dashboard of metrics that an older Restate does not have",
+    change: { restateVersion: "1.7.9", monitoring: { dashboard: true } },
+    key: "restate:monitoring.dashboard",
+    problem: "has no effect before Restate 1.7.10, and restateVersion is 1.7.9",
+    remedy: "Remove it, or raise restate:restateVersion",
   },
   {
     name: "a variable's name that is none",
@@ -816,7 +861,7 @@ export const badConfigurations: BadConfiguration[] = [
     key: "restate:replica",
     problem: "is no setting",
     remedy:
-      "Remove it with pulumi config rm restate:replica, or use one of cluster, serving, home, replicas, standbyReplicas, domain, restateVersion, partitions, region, peer, forgetPeer, accountId, mode, kubernetes, kubeconfigContents, subnets, loadBalancers, identity, chart, image, resources, rocksdbMemory, storage, scheduling, serviceMonitor, env, snapshots, replication, protect, forceDestroy, provisionTimeout, handover, tags",
+      "Remove it with pulumi config rm restate:replica, or use one of cluster, serving, home, replicas, standbyReplicas, domain, restateVersion, partitions, region, peer, forgetPeer, accountId, mode, kubernetes, kubeconfigContents, subnets, loadBalancers, identity, chart, image, resources, rocksdbMemory, storage, scheduling, monitoring, env, snapshots, replication, protect, forceDestroy, provisionTimeout, handover, tags",
   },
   { name: "no AWS region", change: {}, within: { awsRegion: undefined }, key: "aws:region", problem: "is missing" },
   {

@@ -72,6 +72,7 @@ const knownTypes: Record<string, (inputs: Record<string, unknown>) => Record<str
   "aws:s3/bucketVersioning:BucketVersioning": () => ({}),
   "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": () => ({}),
   "aws:s3/bucketReplicationConfig:BucketReplicationConfig": () => ({}),
+  "aws:cloudwatch/metricAlarm:MetricAlarm": () => ({}),
   "aws:iam/role:Role": (inputs) => ({ arn: `arn:aws:iam::${accountId}:role/${inputs.name}` }),
   "aws:iam/rolePolicy:RolePolicy": () => ({}),
   "aws:eks/podIdentityAssociation:PodIdentityAssociation": (inputs) => ({
@@ -87,6 +88,8 @@ const knownTypes: Record<string, (inputs: Record<string, unknown>) => Record<str
     },
   }),
   "kubernetes:core/v1:ConfigMap": () => ({}),
+  "kubernetes:monitoring.coreos.com/v1:ServiceMonitor": () => ({}),
+  "kubernetes:monitoring.coreos.com/v1:PrometheusRule": () => ({}),
   "kubernetes:batch/v1:CronJob": () => ({}),
   "kubernetes:batch/v1:Job": () => ({}),
 };

@@ -83,7 +83,8 @@ export const scenarios: Record<string, Scenario> = {
     }),
   },
   "every-option": {
-    about: "What is off or otherwise by default: options of chart, image, load balancers, snapshots and replication.",
+    about:
+      "What is off or otherwise by default: options of chart, image, load balancers, monitoring, snapshots and replication.",
     settings: (region) => ({
       ...byKubeconfig(region),
       chart: { repository: "https://charts.example.com", name: "restate-helm", version: "1.7.10" },
@@ -100,7 +101,13 @@ export const scenarios: Record<string, Scenario> = {
         nodeSelector: { pool: "restate" },
         podDisruptionBudget: { minAvailable: 2 },
       },
-      serviceMonitor: true,
+      monitoring: {
+        prometheus: true,
+        dashboard: true,
+        labels: { release: "prometheus" },
+        alarms: true,
+        alarmTopicArn: `arn:aws:sns:${awsRegions[region]}:${accountId}:restate`,
+      },
       env: { RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT: "5m" },
       snapshots: { interval: "1h", retained: 3, noncurrentDays: 30 },
       replication: { timeControl: true, deleteMarkers: false },

@@ -15,6 +15,7 @@ const parts = [
   "handover",
   "index.ts",
   "kubernetes",
+  "monitoring",
   "operations",
   "outputs.ts",
   "peer.ts",

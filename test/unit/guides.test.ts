@@ -173,7 +173,7 @@ describe("settings", () => {
     const covered = new Set(names.map((name) => name.split(".")[0]));
     // Who and where a stack is, how it reaches its cluster, and how long it waits: nothing of the cluster changes.
     const apart =
-      "region peer forgetPeer mode kubernetes kubeconfigContents identity chart serviceMonitor provisionTimeout handover";
+      "region peer forgetPeer mode kubernetes kubeconfigContents identity chart monitoring provisionTimeout handover";
     assert.deepEqual(
       Object.keys(fields).filter((key) => !covered.has(key)),
       apart.split(" "),

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Finding, judge, partitionRow, type RegionView, render, type StatusView } from "../../commands/report";
-import { durationSeconds, durationText, type SnapshotState, snapshotRules, summarize } from "../../commands/snapshots";
+import { durationText, type SnapshotState, summarize } from "../../commands/snapshots";
+import { durationSeconds, snapshotRules } from "../../restate/snapshotRules";
 import { snapshotDocument, snapshotScript } from "../../restate/snapshots";
 import { otherRegion, type RegionName } from "../../topology";
 import { regionView } from "../support/region-view";

@@ -61,7 +61,7 @@ describe("good configurations", () => {
         podDisruptionBudget: { maxUnavailable: 1 },
         timeout: 300,
       },
-      serviceMonitor: false,
+      monitoring: { prometheus: false, dashboard: false, labels: {}, alarms: false },
       env: {},
       snapshots: { intervalRecords: 10_000, retained: 1, trimDelay: "15m", noncurrentDays: 7 },
       replication: { deleteMarkers: true, timeControl: false },
