@@ -78,9 +78,21 @@ export async function assertOneCluster(sandbox: Sandbox, places = twoClusters): 
   }
   assert.equal(new Set(views[0]!.map((node) => node.plain_node_id)).size, 6);
 
+  // A cluster that was handed over has Jobs of handovers too.
+  const provisioning = ["-l", "app.kubernetes.io/component=provisioning"];
   const jobs = await Promise.all(
     places.map(async ({ cluster, namespace }) => {
-      const listed = await sandbox.must(cluster, "kubectl", "-n", namespace, "get", "jobs", "-o", "name");
+      const listed = await sandbox.must(
+        cluster,
+        "kubectl",
+        "-n",
+        namespace,
+        "get",
+        "jobs",
+        "-o",
+        "name",
+        ...provisioning,
+      );
       return listed.trim().split("\n").filter(Boolean);
     }),
   );
