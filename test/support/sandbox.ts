@@ -16,25 +16,39 @@ export interface Ended {
   stderr: string;
 }
 
-/** Runs a program to its end; never rejects for an exit code. */
+/**
+ * Runs a program to its end; never rejects for an exit code. What does not end in time (milliseconds) is told to end, and fails with
+ * what it has printed; what it started may go on, and is not waited for.
+ */
 function run(command: string[], env: NodeJS.ProcessEnv, timeout: number): Promise<Ended> {
   return new Promise((done, reject) => {
     const child = spawn(command[0]!, command.slice(1), {
       cwd: projectFolder,
       env,
-      timeout,
       stdio: ["ignore", "pipe", "pipe"],
     });
     let stdout = "";
     let stderr = "";
+    const late = setTimeout(() => {
+      child.kill();
+      child.stdout.destroy();
+      child.stderr.destroy();
+      reject(new Error(`${command.join(" ")}: no end after ${timeout / 1000} s\n${stdout}\n${stderr}`));
+    }, timeout);
     child.stdout.on("data", (data) => {
       stdout += data;
     });
     child.stderr.on("data", (data) => {
       stderr += data;
     });
-    child.on("error", reject);
-    child.on("close", (code) => done({ code: code ?? -1, stdout, stderr }));
+    child.on("error", (error) => {
+      clearTimeout(late);
+      reject(error);
+    });
+    child.on("close", (code) => {
+      clearTimeout(late);
+      done({ code: code ?? -1, stdout, stderr });
+    });
   });
 }
 
