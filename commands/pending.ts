@@ -54,10 +54,11 @@ type Inputs = Record<string, unknown>;
 const again = (): Remedy => "create again";
 
 /**
- * What to do by type. S3's configurations and IAM's inline policies are put, which overwrites. Kubernetes objects are
+ * What to do by type. S3's configurations, IAM's inline policies and alarms are put, which overwrites. Kubernetes objects are
  * applied on the server's side, always under the same field manager, which changes nothing where they are there already.
  */
 const remedies: Readonly<Record<string, (inputs: Inputs) => Remedy>> = {
+  "aws:cloudwatch/metricAlarm:MetricAlarm": again,
   "aws:eks/podIdentityAssociation:PodIdentityAssociation": ({ clusterName, namespace, serviceAccount }) => ({
     association: { clusterName, namespace, serviceAccount } as AssociationQuery,
   }),
@@ -77,6 +78,8 @@ const remedies: Readonly<Record<string, (inputs: Inputs) => Remedy>> = {
   "kubernetes:core/v1:Namespace": again,
   "kubernetes:core/v1:Service": again,
   "kubernetes:helm.sh/v3:Release": ({ namespace, name }) => ({ id: `${namespace}/${name}` }),
+  "kubernetes:monitoring.coreos.com/v1:PrometheusRule": again,
+  "kubernetes:monitoring.coreos.com/v1:ServiceMonitor": again,
   "pulumi:index:Stash": again,
   "random:index/randomId:RandomId": again,
 };

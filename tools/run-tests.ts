@@ -37,10 +37,13 @@ interface Ended {
 /** Faulty arguments. */
 class UsageError extends Error {}
 
+// What a test left open, such as a connection that nobody answers any more, does not keep its file's process alive for ever.
+const flags = ["--test-force-exit", "--test-reporter=spec"];
+
 function testFile(path: string): Job {
   if (!existsSync(path)) throw new UsageError(`there is no file ${path}`);
   const name = relative(projectDir, resolve(path));
-  return { name, command: [process.execPath, ...typescript, "--test-reporter=spec", path] };
+  return { name, command: [process.execPath, ...typescript, ...flags, path] };
 }
 
 /** The jobs that a word of the command line stands for. */

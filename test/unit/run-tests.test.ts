@@ -19,7 +19,7 @@ describe("the runner of tests", () => {
   const run = (...args: string[]) => {
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const command = [...typescript, "tools/run-tests.ts", ...args];
-    return spawnSync(process.execPath, command, { cwd: projectDir, env, encoding: "utf8" });
+    return spawnSync(process.execPath, command, { cwd: projectDir, env, encoding: "utf8", timeout: 120_000 });
   };
   const passes = file(
     "passes",
@@ -27,6 +27,8 @@ describe("the runner of tests", () => {
   );
   const fails = file("fails", 'test("three", () => { throw new Error("not so" as string); });');
   const crashes = file("crashes", "process.kill(process.pid, 'SIGKILL');");
+
+  const leaves = file("leaves", 'test("four", () => { setInterval(() => {}, 1000); });');
 
   test("files that pass: one line each, tests that take long, and exit code 0", () => {
     const { status, stdout } = run(passes);
@@ -49,6 +51,12 @@ describe("the runner of tests", () => {
     const { status, stdout } = run(crashes);
     assert.equal(status, 1, stdout);
     assert.match(stdout, /1 of 1 FAILED in [\d.]+ s: \S+crashes\.test\.ts\n$/);
+  });
+
+  test("one that leaves something open ends with its last test", () => {
+    const { status, stdout } = run(leaves);
+    assert.equal(status, 0, stdout);
+    assert.match(stdout, /1 tests passed/);
   });
 
   test("wrong arguments: exit code 2", () => {
