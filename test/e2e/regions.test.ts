@@ -1,13 +1,12 @@
 /**
  * The stack in one sandbox, from the first `up` to the last destroy. A part begins with what the one before it leaves; a part
- * alone: `--test-name-pattern` with its name, except for those after the end of both regions.
+ * alone: `--test-name-pattern` with its name.
  */
 import { after, before, describe } from "node:test";
 import { Sandbox } from "../support/sandbox";
 import { deployed, destroyed } from "./deploy";
 import { handedOver } from "./handover";
 import { podMoved } from "./placement";
-import { policiesAsked } from "./policies";
 import { serviceCalled } from "./service";
 import { statusTold } from "./status";
 
@@ -31,5 +30,4 @@ describe("two regions in the sandbox", () => {
   describe("handing the cluster over, and back", () => handedOver(sandbox, "there and back"));
   describe("a pod that moves to another zone", () => podMoved(sandbox));
   describe("the end of one region, and of both", () => destroyed(sandbox));
-  describe("policies with the real engine, before anything is deployed", () => policiesAsked(sandbox));
 });

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { commentMark } from "../../commands/preview-comment";
 import { typescript } from "../../sandbox/world/paths";
 import { sabotages } from "../policies/sabotage";
-import type { Ended, Sandbox } from "../support/sandbox";
+import { type Ended, Sandbox } from "../support/sandbox";
 import { ProgramCopy } from "../support/variants";
 
 const root = join(__dirname, "../..");
@@ -20,8 +20,11 @@ function stoppedBy({ stdout }: Ended): string[] {
   ].sort();
 }
 
-/** For a world with nothing in it. */
-export const policiesAsked = (sandbox: Sandbox) => {
+describe("policies with the real engine, before anything is deployed", () => {
+  const sandbox = new Sandbox();
+  before(() => sandbox.command("up", "--world-only"));
+  after(() => sandbox.stop());
+
   const pulumi = (...args: string[]) => sandbox.tool("region1", "pulumi", ...args, "--color", "never", ...policies);
   /** Runs Pulumi with a variant of the program instead of the program. */
   async function withVariant(rule: string, ...args: string[]): Promise<Ended> {
@@ -100,4 +103,4 @@ export const policiesAsked = (sandbox: Sandbox) => {
     const policy = await sandbox.tool("region1", "aws", "s3api", "get-bucket-policy", "--bucket", name);
     assert.match(policy.stderr, /NoSuchBucketPolicy/);
   });
-};
+});
