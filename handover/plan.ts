@@ -149,14 +149,14 @@ export function describeHandover(order: HandoverOrder, before: Serving): string[
     const back = before === "region1" ? "region2" : "region1";
     return [
       `the nodes of ${back} take records and partitions again, every log is written in both regions`,
-      `every partition gets a processor in ${back}, which catches up; then each region leads half of them`,
-      `the nodes of ${back} join the metadata store again, one by one`,
+      `every partition gets a processor in ${back}, which catches up`,
+      `the nodes of ${back} join the metadata store again, one by one; then each region leads half of the partitions`,
     ];
   }
   const drained = target === "region1" ? "region2" : "region1";
   return [
-    `the nodes of ${drained} leave the metadata store, one by one`,
     `every partition is led from ${target} and lives there alone`,
+    `the nodes of ${drained} leave the metadata store, one by one`,
     `every log is written in ${target} alone; a snapshot holds what was written before`,
     `until the way back, every record is in ${target} alone: its loss would be the loss of the cluster`,
   ];

@@ -25,8 +25,16 @@ find_address() {
   return 1
 }
 
-# ctl ARGUMENTS…: one command of restatectl, which may take so many seconds and no longer.
-ctl() { timeout 20 restatectl --address "$at" "$@" </dev/null; }
+# ctl ARGUMENTS…: one command of restatectl, which may take so many seconds and no longer. If the first argument is an address, the
+# node there is asked, and no other.
+ctl() {
+  local to_whom=(--address "$at")
+  if [[ $1 == http* ]]; then
+    to_whom=(--single-address "$1")
+    shift
+  fi
+  timeout 20 restatectl "${to_whom[@]}" "$@" </dev/null
+}
 
 # query SQL [FILTER]: the rows, one JSON object a line, or what the jq filter makes of each. Fails if the cluster gives no answer
 # that is a list. (One jq, not one to check and one to print: its start is most of what a question costs here.)
@@ -122,7 +130,7 @@ change() {
   ctl "$@" --yes >>"$work/restatectl.log" 2>&1 || true
 }
 
-# change_all LINES: as change, for each line of arguments, several at a time.
+# change_all LINES: as change, for each line of arguments for ctl, several at a time.
 change_all() {
   local line running=0
   keep_lock
@@ -184,7 +192,7 @@ observe() {
     if .kind == "node" then "nodes", {id: .a, name: .b, location: .c, state: .d, storage_state: .e, worker_state: .f, metadata: .g}
     elif .kind == "partition" then "partitions", {id: (.a | number), leader: .b}
     elif .kind == "replica" then "replicas", {partition: (.a | number), node: .b, membership: .c}
-    elif .kind == "log" then "logs", {log: (.a | number), segment: (.b | number), base: (.c | number), replication: .d, nodeset: .e}
+    elif .kind == "log" then "logs", {log: (.a | number), segment: (.b | number), base: (.c | number), replication: .d, nodeset: .e, sequencer: .f}
     else "progress", {partition: (.a | number), applied: (.b | number), archived: (.c | number)} end') || {
     find_address
     return 1

@@ -5,6 +5,7 @@
 outstanding_drain() { together "at_once told metadata_left leaders_left processors_left nodes_left logs_left" configuration_left; }
 metadata_left() { missing metadata-is-only-in-region region="$to"; }
 leaders_left() { missing partitions-are-led-in-region region="$to"; }
+sequencers_left() { missing logs-are-sequenced-in-region region="$to"; }
 processors_left() { missing partitions-live-only-in-region region="$to"; }
 nodes_left() { missing nodes-are-withdrawn region="$from" but=""; }
 configuration_left() { missing_configuration "$LOG_ONE" "$PARTITION_ONE"; }
@@ -13,7 +14,13 @@ logs_left() { missing records-go-only-to-region region="$to" replication="$LOG_O
 # What speaks against beginning, one line each. With a handover to the same region under way, $from may be gone.
 obstacles_to_drain() {
   local able quorum members
-  at_once carrying_nodes carrying_processors carrying_heads
+  if $resumed && lost "$from"; then
+    # Its processors wait for logs that take records again: what this run is for.
+    at_once carrying_nodes
+  else
+    at_once carrying_nodes carrying_processors carrying_heads
+    unsaved
+  fi
   if ! $resumed; then
     jq -r --arg from "$from" 'select(.location == $from and .state != "alive")
       | "\(.name) is \(.state): a region that is lost is not handed over by plan"' "$work/nodes"
@@ -25,7 +32,6 @@ obstacles_to_drain() {
   able=$(jq -s --arg to "$to" 'map(select(.location == $to and .state == "alive" and .metadata != "provisioning")) | length' "$work/nodes")
   [ "$able" -ge "$quorum" ] ||
     echo "$to has $able nodes for the metadata store, and its majority would be $quorum of $members"
-  unsaved
 }
 carrying_nodes() { missing nodes-carry-the-cluster region="$to"; }
 carrying_processors() { missing partitions-have-a-processor-in-region region="$to"; }
@@ -34,17 +40,21 @@ carrying_heads() { behind "$to"; }
 drain() {
   local spare
 
-  # First, so that from here on the loss of $from takes no majority with it.
-  step "the metadata store is in $to alone"
-  # One by one: each is proved before the next is asked for.
-  insist "the metadata store is in $to alone" 3 metadata_left next_to_leave
-
-  # Before anything is taken from $from: a leader that is asked to move hands over in a blink, and callers notice one that
-  # loses its node.
+  # First, while nothing was taken from $from yet: a leader that is asked to move hands over in a blink, and callers notice one
+  # that loses its node.
   if $can_pin; then
     step "every partition is led from $to"
     insist "every partition is led from $to" 2 leaders_to_move pins
   fi
+
+  # Then what knows how far each log is written, so that no log needs $from for that once the metadata store has left it.
+  step "every log is sequenced in $to"
+  insist "every log is sequenced in $to" 3 sequencers_to_move sequencers_there
+
+  # Then the store, so that from here on the loss of $from takes no majority with it.
+  step "the metadata store is in $to alone"
+  # One by one: each is proved before the next is asked for.
+  insist "the metadata store is in $to alone" 3 metadata_left next_to_leave
 
   # All but one node first: any two of those that are left then include one of $to, so that there is no moment at which a
   # record could be written in $from alone. Without force restatectl refuses what the configuration does not allow. Each is
@@ -73,6 +83,9 @@ pins() { pins_to "$to"; }
 # Leaders that can still be asked to move. If $from is lost meanwhile, its partitions get others once their logs are written in
 # $to alone: until then no record can be written at all.
 leaders_to_move() { lost "$from" || leaders_left; }
+# Sequencers that can still be moved, which takes nodes in both regions.
+sequencers_to_move() { lost "$from" || sequencers_left; }
+sequencers_there() { moves_of_sequencers sequencers_left "$(nodes_in "$to")"; }
 renewals_in_one() { renewals logs_left "$(nodes_in "$to")" "$LOG_ONE"; }
 
 others_left() { missing nodes-are-withdrawn region="$from" but="$spare"; }

@@ -93,17 +93,41 @@ pins_to() {
     | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
 }
 
-# renewals GATE NODES REPLICATION: for each log for which the gate does not hold, the command that seals its newest segment
-# and begins one on the given nodes. Its sequencer is the partition's leader, or, if that is none of those nodes or not alive,
-# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader.
+# renewals GATE [NODES REPLICATION]: for each log for which the gate does not hold, the command that seals its newest segment and
+# begins one on the given nodes. The new sequencer is the partition's leader, or, if that is none of those nodes or not alive,
+# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader. Without
+# nodes the cluster chooses all that, as it is configured.
 renewals() {
+  # shellcheck disable=SC2016 # a jq program
+  each_log "$1" '
+    if $nodes == "" then "" else
+      first((.leader, $processors[]) | select(IN($able[])))
+      | " --provider replicated --replication \($replication) --nodeset \($nodes) --sequencer \(.)"
+    end' "${2:-}" "${3:-}"
+}
+
+# moves_of_sequencers GATE NODES: the same, with nothing changed but the sequencer, which is to be on one of the nodes.
+moves_of_sequencers() {
+  # shellcheck disable=SC2016 # a jq program
+  each_log "$1" 'first((.leader, $processors[]) | select(IN($able[]))) | " --provider replicated --sequencer \(.)"' "$2" ""
+}
+
+# each_log GATE ARGUMENTS NODES REPLICATION: `logs reconfigure` for each log for which the gate does not hold, with what a jq program
+# says of its partition, whose processors are $processors, and of those of the nodes that are alive, $able. The command is given to
+# the old sequencer, if it is alive: it alone knows for certain what was written, also where so many nodes are lost that the
+# others cannot tell.
+each_log() {
   local ids
   ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
-  jq -r --argjson ids "$ids" --arg nodes "$2" --arg replication "$3" --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" '
-    [$all[] | select(.state == "alive" and (.id | IN($nodes | split(",")[]))) | .id] as $able
+  jq -r --argjson ids "$ids" --arg nodes "$3" --arg replication "${4// /}" --argjson known "$NODES" \
+    --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" --slurpfile logs "$work/logs" '
+    [$all[] | select(.state == "alive")] as $alive
+    | [$alive[] | select(.id | IN($nodes | split(",")[])) | .id] as $able
     | select(.id | IN($ids[])) | .id as $id
-    | first((.leader, ($replicas[] | select(.partition == $id) | .node)) | select(IN($able[]))) as $sequencer
-    | "logs reconfigure --log-id \(.id) --provider replicated --replication \($replication | gsub(" "; "")) --nodeset \($nodes) --sequencer \($sequencer)"' "$work/partitions"
+    | [$replicas[] | select(.partition == $id) | .node] as $processors
+    | first($logs[] | select(.log == $id) | .sequencer // "" | split(":")[0]) as $old
+    | (first($alive[] | select(.id == $old) | .name as $name | $known[] | select(.name == $name) | "\(.address) ") // "")
+      + "logs reconfigure --log-id \(.id)" + ('"$2"')' "$work/partitions"
 }
 
 # unexpected: how the cluster's nodes differ from those that the stack knows.

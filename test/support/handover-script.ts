@@ -174,20 +174,21 @@ export class HandoverStage {
   private answer(run: string, program: string, words: string[], input: string): Answer {
     const { cluster } = this;
     if (program === "curl") return cluster.curl(words, input);
-    if (words[0] !== "--address") return cluster.restatectl(words, input, () => this.kill(run));
+    if (!/^--(single-)?address$/.test(words[0]!)) return cluster.restatectl("", words, input, () => this.kill(run));
     if (!cluster.reachable(words[1]!)) return { code: 1, err: `${words[1]} cannot be reached\n` };
-    return cluster.restatectl(words.slice(2), input, () => this.kill(run));
+    return cluster.restatectl(words[1]!, words.slice(2), input, () => this.kill(run));
   }
 }
 
 /** Steps of a handover in their order, by the commands that they consist of; `last` is the node that is withdrawn last. */
 const drainOrder = [
-  () => /^metadata-server remove-node /,
   () => /^partitions leadership pin /,
+  () => /^logs reconfigure (?!.*--nodeset)/,
+  () => /^metadata-server remove-node /,
   (last: string) => new RegExp(`^nodes set-.*--nodes (?!${last} ).*(read-only|draining)$`),
   () => /^config set /,
   (last: string) => new RegExp(`^nodes set-.*--nodes ${last} .*(read-only|draining)$`),
-  () => /^logs reconfigure /,
+  () => /^logs reconfigure .*--nodeset/,
   () => /^(partitions leadership unpin .*|snapshots create)$/,
 ];
 const restoreOrder = [
@@ -195,8 +196,8 @@ const restoreOrder = [
   () => /^config set /,
   () => /^nodes set-.*(read-write|active)$/,
   () => /^logs reconfigure /,
-  () => /^partitions leadership pin /,
   () => /^metadata-server add-node /,
+  () => /^partitions leadership pin /,
   () => /^(partitions leadership unpin .*|snapshots create)$/,
 ];
 
@@ -221,6 +222,13 @@ export function watchHandover(cluster: PlayedCluster, region: string, direction:
     seen = cluster.commands.length;
     const told = `after ${cluster.commands.at(-1) ?? "nothing"}`;
     if (!cluster.hasMajority()) faults.add(`the metadata store has no majority ${told}`);
+    // Were the region lost now, nobody could tell how far the log is written, and the store would live on.
+    if (cluster.in(region).some(({ metadata }) => metadata !== "member")) {
+      const there = cluster.in(region).map(({ id }) => id);
+      cluster.logs.forEach(({ sequencer }, log) => {
+        if (there.includes(sequencer)) faults.add(`log ${log} is sequenced by ${sequencer} ${told}`);
+      });
+    }
     // Where each region has one node, two commands are between what both regions need and what one does: docs/decisions.md.
     for (const allowed of cluster.allowsOnlyIn(region)) {
       if (cluster.in(region).length > 1 || allowed.startsWith("log ")) faults.add(`${allowed} ${told}`);

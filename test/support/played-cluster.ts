@@ -32,6 +32,8 @@ export interface PlayedLog {
   /** Null while it is sealed. */
   replication: string | null;
   nodeset: string[];
+  /** Node that knows for certain how far it is written. */
+  sequencer: string;
 }
 
 /** One partition; log and partition have the same number. */
@@ -128,6 +130,7 @@ export class PlayedCluster {
       tail: 100,
       replication: replication.log,
       nodeset: this.nodes.map(({ id }) => id),
+      sequencer: this.nodes[0]!.id,
     }));
     this.database.function("least", (a, b) => (a === null || b === null ? (a ?? b) : a < b ? a : b), {
       deterministic: true,
@@ -137,11 +140,12 @@ export class PlayedCluster {
       create table partitions (partition_id, log_id, leader_plain_node_id);
       create table partition_replica_set (partition_id, plain_node_id, membership);
       create table partition_state (partition_id, plain_node_id, replay_status, applied_log_lsn, archived_log_lsn);
-      create table logs_tail_segments (log_id, segment_index, base_lsn, replication, nodeset);`);
+      create table logs_tail_segments (log_id, segment_index, base_lsn, replication, nodeset, sequencer);`);
     for (let i = 0; i < 4; i++) this.live();
-    // Each region leads half, as after provisioning.
+    // Each region leads half, as after provisioning, and leaders sequence their logs.
     this.partitions.forEach((one, i) => {
       one.leader = one.replicas[i % one.replicas.length]!;
+      this.logs[i]!.sequencer = one.leader;
     });
   }
 
@@ -257,12 +261,13 @@ export class PlayedCluster {
     );
     insert(
       "logs_tail_segments",
-      this.logs.map(({ segment, base, replication, nodeset }, l) => [
+      this.logs.map(({ segment, base, replication, nodeset, sequencer }, l) => [
         l,
         segment,
         base,
         replication,
         replication === null ? null : `[${nodeset.join(", ")}]`,
+        replication === null ? null : `${sequencer}:1`,
       ]),
     );
     // SQLite names a list of values' columns itself.
@@ -273,8 +278,8 @@ export class PlayedCluster {
     return this.database.all(understood) as Record<string, unknown>[];
   }
 
-  /** restatectl, without its address; `kill` is what a fate of that name does. */
-  restatectl(words: string[], input: string, kill: () => void): Answer {
+  /** restatectl, at an address; `kill` is what a fate of that name does. */
+  restatectl(address: string, words: string[], input: string, kill: () => void): Answer {
     const instead = this.instead(words);
     if (instead) return instead;
     const [first, second] = words;
@@ -295,7 +300,7 @@ export class PlayedCluster {
       kill();
       return failed("killed");
     }
-    const answer = isDocument ? this.put(words, input) : this.change(words);
+    const answer = isDocument ? this.put(words, input) : this.change(words, address);
     this.changed();
     if (fate === "killed after") kill();
     return answer;
@@ -324,7 +329,7 @@ export class PlayedCluster {
   }
 
   /** A command that changes the cluster, with the checks of the real one. */
-  private change(words: string[]): Answer {
+  private change(words: string[], address: string): Answer {
     const command = words.slice(0, 2).join(" ");
     if (command === "metadata-server remove-node" || command === "metadata-server add-node") {
       const node = this.node(words[2]!);
@@ -341,7 +346,7 @@ export class PlayedCluster {
       };
       return { code: 0 };
     }
-    if (command === "logs reconfigure") return this.reconfigure(words);
+    if (command === "logs reconfigure") return this.reconfigure(words, address);
     if (command === "partitions leadership") {
       const pin = words[2] === "pin";
       const node = pin ? flag(words, "--node") : undefined;
@@ -381,18 +386,29 @@ export class PlayedCluster {
     return { code: 0 };
   }
 
-  /** Seals the newest segment and begins another; says that it worked whether it did or not. */
-  private reconfigure(words: string[]): Answer {
+  /**
+   * Seals the newest segment and begins another; says that it worked whether it did or not. How far a segment is written is known to
+   * its sequencer, if that is who is asked; others have to find enough copies of the last record.
+   */
+  private reconfigure(words: string[], address: string): Answer {
     const log = this.logs[Number(flag(words, "--log-id"))]!;
-    const nodeset = flag(words, "--nodeset").split(",");
-    const alive = (ids: string[]) => ids.filter((id) => this.node(id).state === "alive").length;
-    const refused = alive([flag(words, "--sequencer")]) < 1 || alive(log.nodeset) * 2 < log.nodeset.length;
-    if (refused) return { code: 0, err: "Failed to reconfigure log\n" };
+    const asked = (name: string) => (words.includes(name) ? flag(words, name) : undefined);
+    // With a provider what is not said stays as it was; without, the cluster chooses.
+    const old = words.includes("--provider")
+      ? log
+      : {
+          replication: this.config.log,
+          nodeset: this.nodes.filter(({ storage }) => storage === "read-write").map(({ id }) => id),
+        };
+    const sequencer = this.node(asked("--sequencer") ?? log.sequencer);
+    const known = this.node(log.sequencer).address === address || this.takesRecords(log);
+    if (sequencer.state !== "alive" || !known) return { code: 0, err: "Failed to reconfigure log\n" };
     Object.assign(log, {
       segment: log.segment + 1,
       base: log.tail + 1,
-      replication: printed(flag(words, "--replication")),
-      nodeset,
+      replication: printed(asked("--replication") ?? old.replication ?? this.config.log),
+      nodeset: asked("--nodeset")?.split(",") ?? old.nodeset,
+      sequencer: sequencer.id,
     });
     return { code: 0 };
   }

@@ -218,8 +218,8 @@ describe("in words", () => {
       handoverInWords(order, "both", check),
       [
         "serving: both -> region2. This update hands the cluster over (handover 3):",
-        "  - the nodes of region1 leave the metadata store, one by one",
         "  - every partition is led from region2 and lives there alone",
+        "  - the nodes of region1 leave the metadata store, one by one",
         "  - every log is written in region2 alone; a snapshot holds what was written before",
         "  - until the way back, every record is in region2 alone: its loss would be the loss of the cluster",
         "Nothing would block it now; 2 things differ from what is wanted.",
