@@ -113,7 +113,8 @@ class World {
     const killed = await this.killProcesses("restate-server", `RESTATE_LOCATION=${region}`);
     assert.equal(killed, 3, `${killed} nodes of ${region} were killed`);
     return async () => {
-      await Promise.all(kubelets.map((one) => this.part(one, "resume")));
+      // After a loss of power a kubelet starts anew, and knows of no back-off.
+      for (const action of ["resume", "restart"]) await Promise.all(kubelets.map((one) => this.part(one, action)));
     };
   }
 
