@@ -599,7 +599,7 @@ describe("beyond one resource", { concurrency: false }, () => {
     const alive = () => existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
     assert.ok(alive());
     engine.kill("SIGKILL");
-    for (let i = 0; i < 100 && alive(); i++) await sleep(100);
-    assert.ok(!alive(), "the plugin is still there 10 s after its engine was killed");
+    for (let i = 0; i < 600 && alive(); i++) await sleep(100);
+    assert.ok(!alive(), "the plugin is still there a minute after its engine was killed");
   });
 });
