@@ -2,22 +2,26 @@
 --   node: id, name, location, state, storage, worker, metadata server    partition: id, leader
 --   replica: partition, node, membership    log: id, segment, base, replication, nodeset, sequencer
 --   progress: partition, applied, archived
+-- (Restate 1.6 wants a name for every column of every part.)
 select * from (
   select 'node' as kind, plain_node_id as a, name as b, location as c, state as d, storage_state as e, worker_state as f,
     metadata_server_state as g
   from nodes
   union all
-  select 'partition', cast(partition_id as varchar), leader_plain_node_id, null, null, null, null, null
+  select 'partition' as kind, cast(partition_id as varchar) as a, leader_plain_node_id as b, null as c, null as d, null as e,
+    null as f, null as g
   from partitions
   union all
-  select 'replica', cast(partition_id as varchar), plain_node_id, membership, null, null, null, null
+  select 'replica' as kind, cast(partition_id as varchar) as a, plain_node_id as b, membership as c, null as d, null as e,
+    null as f, null as g
   from partition_replica_set
   union all
-  select 'log', cast(log_id as varchar), cast(segment_index as varchar), cast(base_lsn as varchar), replication, nodeset, sequencer, null
+  select 'log' as kind, cast(log_id as varchar) as a, cast(segment_index as varchar) as b, cast(base_lsn as varchar) as c,
+    replication as d, nodeset as e, sequencer as f, null as g
   from logs_tail_segments
   union all
-  select 'progress', cast(partition_id as varchar), cast(max(applied_log_lsn) as varchar), cast(max(archived_log_lsn) as varchar),
-    null, null, null, null
+  select 'progress' as kind, cast(partition_id as varchar) as a, cast(max(applied_log_lsn) as varchar) as b,
+    cast(max(archived_log_lsn) as varchar) as c, null as d, null as e, null as f, null as g
   from partition_state
   group by partition_id
 ) everything
