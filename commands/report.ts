@@ -155,6 +155,9 @@ const standingBy = ({ nodes, runningReplicas = nodes.length }: RegionView) =>
 const isWithdrawn = (node: NodeRow) =>
   node.storage_state === "read-only" && node.worker_state === "draining" && node.metadata_server_state !== "member";
 
+/** Whether a node's volume is empty, or another one, and the node has to join again under a new number. */
+const lostVolume = (node: NodeRow) => node.storage_state === "data-loss";
+
 /** What is wrong about who serves: the cluster against its own record of handovers, and against the settings. */
 function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
   const { record } = cluster;
@@ -168,10 +171,14 @@ function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
     const what = `handover ${lock.number} to ${lock.to} runs, or was stopped (${lock.holder}, at: ${lock.step})`;
     return [{ severity: "warning", what, next: `${where.join("; ")}; if none runs: ${up}` }];
   }
-  const astray = cluster.nodes.filter((node) =>
-    serving === "both" || serving === node.location
-      ? node.storage_state !== "read-write" || node.worker_state !== "active" || node.metadata_server_state !== "member"
-      : !isWithdrawn(node),
+  const astray = cluster.nodes.filter(
+    (node) =>
+      !lostVolume(node) &&
+      (serving === "both" || serving === node.location
+        ? node.storage_state !== "read-write" ||
+          node.worker_state !== "active" ||
+          node.metadata_server_state !== "member"
+        : !isWithdrawn(node)),
   );
   if (record.number > 0 && astray.length > 0) {
     const names = astray.map(({ name }) => name).join(", ");
@@ -261,7 +268,14 @@ export function judge(view: StatusView): Finding[] {
   findings.push(...judgeServing(view, cluster));
   const resting = new Set(view.regions.flatMap((region) => [...standingBy(region)]));
   for (const node of cluster.nodes.filter((one) => one.state !== "alive")) {
+    if (lostVolume(node)) continue;
     if (!resting.has(node.name) || !isWithdrawn(node)) error(`${node.name} is ${node.state}`, status);
+  }
+  for (const { name } of cluster.nodes.filter(lostVolume)) {
+    error(
+      `${name} has come back without what was on its volume, and the cluster refuses it`,
+      `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl nodes list --extra; then docs/operations.md, A node's volume is lost`,
+    );
   }
   const expected = 2 * view.replicas;
   if (cluster.nodes.length !== expected)

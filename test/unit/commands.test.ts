@@ -280,6 +280,21 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
     statusView({ cluster: { nodes: nodesWith("dead", "restate-2.region2") } }),
     [error("restate-2.region2 is dead", restatectl)],
   ],
+  "a node whose volume is lost": [
+    statusView({
+      cluster: {
+        nodes: nodesWith("dead", "restate-2.region2").map((node) =>
+          node.state === "dead" ? { ...node, storage_state: "data-loss" } : node,
+        ),
+      },
+    }),
+    [
+      error(
+        "restate-2.region2 has come back without what was on its volume, and the cluster refuses it",
+        "kubectl -n ns-region1 exec restate-0 -- restatectl nodes list --extra; then docs/operations.md, A node's volume is lost",
+      ),
+    ],
+  ],
   "the command asks the pod that answered": [
     statusView({
       region2: { context: "two" },

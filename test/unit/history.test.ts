@@ -210,6 +210,14 @@ describe("who serves", () => {
     assert.deepEqual(judge(view("region1", cluster("both", { nodes }))), [error(what, "pulumi up --stack region1")]);
   });
 
+  test("a node whose volume is lost is no sign of it", () => {
+    const nodes = { "restate-1.region2": { state: "dead", storage_state: "data-loss" } };
+    assert.deepEqual(
+      judge(view("both", cluster("both", { nodes }))).map(({ what }) => what),
+      ["restate-1.region2 has come back without what was on its volume, and the cluster refuses it"],
+    );
+  });
+
   test("before the first handover nothing is said of nodes that are still joining", () => {
     const nodes = { "restate-1.region2": { metadata_server_state: "provisioning" } };
     assert.deepEqual(judge(view("both", cluster("both", { record: handoverRecord("null"), nodes }))), []);
