@@ -44,6 +44,8 @@ export interface AssociationQuery {
 export type Remedy =
   /** Nothing: it exists in the state alone, or creating it once more brings the same object to the same content. */
   | "create again"
+  /** The same, but a Job that has failed by now stays so when it is applied once more: it is deleted before. */
+  | "create again unless it failed"
   /** Creating it once more fails if it exists: it is taken into the state by this id if it does. */
   | { id: string }
   /** The same, and the id has to be asked for. */
@@ -73,7 +75,7 @@ const remedies: Readonly<Record<string, (inputs: Inputs) => Remedy>> = {
   "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": again,
   "aws:s3/bucketVersioning:BucketVersioning": again,
   "kubernetes:batch/v1:CronJob": again,
-  "kubernetes:batch/v1:Job": again,
+  "kubernetes:batch/v1:Job": () => "create again unless it failed",
   "kubernetes:core/v1:ConfigMap": again,
   "kubernetes:core/v1:Namespace": again,
   "kubernetes:core/v1:Service": again,

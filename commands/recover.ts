@@ -7,7 +7,7 @@
  * Exit code 0 if all are ready, 2 if one could not be recovered.
  */
 import { parseArgs } from "node:util";
-import { recover } from "./recovery";
+import { freeLock, recover } from "./recovery";
 import { openStack, runCommand } from "./stacks";
 
 const usage = `npm run recover -- [options]: after a killed pulumi up or destroy, find out what it had begun
@@ -24,7 +24,9 @@ async function main(): Promise<number> {
   }
   for (const name of values.stack ?? ["region1", "region2"]) {
     const stack = await openStack(name);
-    await recover(stack, (text) => console.log(`${name}  ${text}`));
+    const say = (text: string) => console.log(`${name}  ${text}`);
+    await recover(stack, say);
+    await freeLock(stack, say);
     console.log(`${name}  ready. Next: pulumi up --stack ${name}`);
   }
   return 0;

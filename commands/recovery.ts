@@ -2,6 +2,7 @@
  * Makes a stack whose last run was killed ready for the next one. Pulumi remembers what it had begun, and cannot know
  * what became of it: this finds out, takes into the state what exists, and forgets what does not.
  */
+import type { V1Job } from "@kubernetes/client-node";
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import type { ClusterAccess } from "../kubernetes/access";
 import { configOf } from "../kubernetes/client";
@@ -83,6 +84,15 @@ export async function withLock<T>(stack: string, say: Say, run: () => Promise<T>
     say(`removed the lock of a run that was killed (process ${broken.join(", ")})`);
     return run();
   }
+}
+
+/**
+ * Makes sure that the next run gets the stack's lock, by taking it once for something that changes nothing: one whose holder was
+ * killed is removed. Throws, with what to do, while another run has it.
+ */
+export async function freeLock(stack: Stack, say: Say): Promise<void> {
+  const { deployment } = await stack.exportStack();
+  await refresh({ stack, state: (deployment ?? {}) as StackState, say }, []);
 }
 
 /** What to do while another run has a stack. */
@@ -178,28 +188,55 @@ async function endHalfway(recovery: Recovery, halfway: readonly Halfway[]): Prom
   return halfway.map(({ resource }) => resource);
 }
 
-/** Waits until a Kubernetes object that is being deleted is gone: Pulumi would see it as being there. */
-async function untilGone({ state, say }: Recovery, resource: StateResource): Promise<void> {
+/** A Kubernetes object of the state in its cluster; undefined where the resource is none, or its cluster is not known. */
+async function liveObject(state: StackState, resource: StateResource) {
   const access = clusterOf(state, resource);
   const { apiVersion, kind, metadata } = { ...resource.outputs, ...resource.inputs } as {
     apiVersion?: string;
     kind?: string;
     metadata?: { name?: string; namespace?: string };
   };
-  if (!access || !apiVersion || !kind || !metadata?.name) return;
+  if (!access || !apiVersion || !kind || !metadata?.name) return undefined;
   const { KubernetesObjectApi } = await import("@kubernetes/client-node");
   const api = KubernetesObjectApi.makeApiClient(await configOf(access));
   const { name, namespace } = metadata;
+  const header = { apiVersion, kind, metadata: { name, ...(namespace ? { namespace } : {}) } };
+  return {
+    kind,
+    name,
+    namespace,
+    /** The object as it is now; undefined if there is none. */
+    async read() {
+      try {
+        return await within(clusterPatience, api.read(header));
+      } catch (error) {
+        if ((error as { code?: number }).code === 404) return undefined;
+        throw new Error(`whether ${resourceLabel(resource.urn)} is there cannot be read: ${reasonOf(error)}`);
+      }
+    },
+    /** Deletes it, with what it has started. */
+    remove: () => within(clusterPatience, api.delete(header, undefined, undefined, undefined, undefined, "Background")),
+  };
+}
+
+/** Deletes a Job that has failed: what is created in its name would be the failed one. */
+async function removeFailedJob({ state, say }: Recovery, resource: StateResource): Promise<void> {
+  const object = await liveObject(state, resource);
+  const job = (await object?.read()) as V1Job | undefined;
+  if (!job?.status?.conditions?.some(({ type, status }) => type === "Failed" && status === "True")) return;
+  await object!.remove();
+  say(`${resourceLabel(resource.urn)}: has failed; deleted`);
+}
+
+/** Waits until a Kubernetes object that is being deleted is gone: Pulumi would see it as being there. */
+async function untilGone({ state, say }: Recovery, resource: StateResource): Promise<void> {
+  const object = await liveObject(state, resource);
+  if (!object) return;
+  const { read, kind, name, namespace } = object;
   const deadline = Date.now() + deletionPatience;
   for (let told = false; ; told = true) {
-    try {
-      const header = { apiVersion, kind, metadata: { name, ...(namespace ? { namespace } : {}) } };
-      const { metadata: seen } = await within(clusterPatience, api.read(header));
-      if (!seen?.deletionTimestamp) return;
-    } catch (error) {
-      if ((error as { code?: number }).code === 404) return;
-      throw new Error(`whether ${resourceLabel(resource.urn)} is gone cannot be read: ${reasonOf(error)}`);
-    }
+    const seen = await read();
+    if (!seen?.metadata?.deletionTimestamp) return;
     if (Date.now() > deadline) {
       throw new Error(
         `${resourceLabel(resource.urn)} is being deleted and not gone after ${deletionPatience / 1000} s. See what holds it: ` +
@@ -216,7 +253,8 @@ async function adopt(recovery: Recovery, resource: StateResource): Promise<void>
   const { stack, state, say } = recovery;
   const label = resourceLabel(resource.urn);
   const remedy = remedyOf(resource);
-  if (remedy === undefined || remedy === "create again") {
+  if (remedy === "create again unless it failed") await removeFailedJob(recovery, resource);
+  if (remedy === undefined || typeof remedy === "string") {
     say(`${label}: is created again, whether it exists or not`);
     return;
   }
