@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HeadObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import type { NodeOutputs } from "../../outputs";
+import { assertNothingChangedByHand, changeByHand, trustOfRole } from "../support/mischief";
 import { eventually, type Sandbox } from "../support/sandbox";
 
 interface Labelled {
@@ -232,30 +233,8 @@ export const deployed = (sandbox: Sandbox) => {
   });
 
   test("out-of-band changes are found and repaired", async () => {
-    const { bucket, role } = (await sandbox.outputs("region1")) as { bucket: { name: string }; role: { arn: string } };
-    const roleName = role.arn.split("/").at(-1)!;
-    const trust = async () =>
-      JSON.parse(
-        await sandbox.must(
-          "region1",
-          ...["aws", "iam", "get-role", "--role-name", roleName, "--query", "Role.AssumeRolePolicyDocument"],
-        ),
-      ) as { Statement: { Condition: Record<string, unknown> }[] };
-    const trusted = await trust();
-    // As by a hand that means well: the condition on the service accounts is gone.
-    const loosened = { ...trusted, Statement: trusted.Statement.map(({ Condition: _, ...rest }) => rest) };
-    assert.notDeepEqual(loosened, trusted);
-    await sandbox.must("region1", "aws", "s3api", "delete-bucket-replication", "--bucket", bucket.name);
-    await sandbox.must(
-      "region1",
-      ...["kubectl", "-n", "restate-region1", "annotate", "--overwrite", "service", "restate-1"],
-      "external-dns.kubernetes.io/hostname=wrong.example.com",
-    );
-    await sandbox.must(
-      "region1",
-      ...["aws", "iam", "update-assume-role-policy", "--role-name", roleName],
-      ...["--policy-document", JSON.stringify(loosened)],
-    );
+    const trusted = await trustOfRole(sandbox);
+    await changeByHand(sandbox);
     const found = await sandbox.tool(
       "region1",
       ...["pulumi", "preview", "--refresh", "--expect-no-changes", "--suppress-outputs"],
@@ -267,17 +246,7 @@ export const deployed = (sandbox: Sandbox) => {
       assert.match(found.stdout, new RegExp(`[~+]\\S* .*\\b${name}\\b .*(update|create)`), name);
     }
     await sandbox.must("region1", ...["pulumi", "up", "--refresh", "--yes", "--skip-preview", "--suppress-outputs"]);
-    await sandbox.must("region1", ...["aws", "s3api", "get-bucket-replication", "--bucket", bucket.name]);
-    assert.deepEqual(await trust(), trusted);
-    const service = await sandbox.objects<{ metadata: { annotations: Record<string, string> } }>(
-      "region1",
-      "service",
-      "restate-1",
-    );
-    assert.equal(
-      service.metadata.annotations["external-dns.kubernetes.io/hostname"],
-      "restate-1.region1.restate.sandbox.test",
-    );
+    await assertNothingChangedByHand(sandbox, trusted);
   });
 };
 

@@ -15,9 +15,8 @@ import { typescript } from "../../sandbox/world/paths";
 import { changeServing } from "../../sandbox/world/serving";
 import { type RegionName, regionNames, type Serving } from "../../topology";
 import { Running } from "../faults/processes";
+import { assertServedBy, clusterState, comesTo, killHandover } from "../support/handovers";
 import { type Ended, eventually, type Sandbox } from "../support/sandbox";
-
-const handoverJobs = ["-l", "app.kubernetes.io/component=handover"];
 
 /**
  * For regions that nothing was handed over in, with the practice service. `there and back` drains region1 and restores it, with
@@ -41,59 +40,6 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
   /** The line of the pull request: `serving`, for both stacks. */
   const wanted = (serving: Serving) => changeServing(serving, join(sandbox.folder, "project"));
 
-  /** All that a handover decides about, as the cluster tells it. */
-  async function cluster() {
-    const [nodes, logs, leaders, replicas] = await Promise.all([
-      sandbox.query<Record<string, string>>(
-        "region2",
-        "select plain_node_id as id, location, state, storage_state, worker_state, metadata_server_state from nodes order by name",
-      ),
-      sandbox.query<Record<string, string>>(
-        "region2",
-        "select log_id, segment_index, replication, nodeset from logs_tail_segments order by log_id",
-      ),
-      sandbox.query<{ location: RegionName }>(
-        "region2",
-        "select n.location from partitions p join nodes n on p.leader_plain_node_id = n.plain_node_id order by p.partition_id",
-      ),
-      sandbox.query<{ location: RegionName }>(
-        "region2",
-        "select distinct n.location from partition_replica_set r join nodes n on r.plain_node_id = n.plain_node_id order by 1",
-      ),
-    ]);
-    return { nodes, logs, leaders: leaders.map((one) => one.location), lives: replicas.map((one) => one.location) };
-  }
-
-  /** The cluster is where `serving` wants it, as its own tables tell, and both stacks say so. */
-  async function assertServedBy(serving: Serving): Promise<void> {
-    const { nodes, logs, leaders, lives } = await cluster();
-    const serves = (location: string) => serving === "both" || serving === location;
-    for (const { id, location, ...states } of nodes) {
-      const expected = serves(location!)
-        ? { state: "alive", storage_state: "read-write", worker_state: "active", metadata_server_state: "member" }
-        : {
-            state: states.state,
-            storage_state: "read-only",
-            worker_state: "draining",
-            metadata_server_state: "standby",
-          };
-      assert.deepEqual(states, expected, `${id} in ${location}`);
-    }
-    const places = serving === "both" ? regionNames : [serving];
-    const placeOf = new Map(nodes.map(({ id, location }) => [id, location]));
-    assert.equal(logs.length, 4);
-    for (const log of logs) {
-      // The cluster may choose fewer nodes than there are.
-      const found = new Set(log.nodeset!.match(/N\d+/g)!.map((id) => placeOf.get(id)));
-      assert.deepEqual([...found].sort(), places, JSON.stringify(log));
-      assert.equal(log.replication, serving === "both" ? "{node: 3, region: 2}" : "{node: 2}");
-    }
-    assert.deepEqual(lives, places);
-    assert.equal(leaders.length, 4);
-    for (const place of places) assert.equal(leaders.filter((one) => one === place).length, 4 / places.length);
-    for (const region of regionNames) assert.deepEqual((await sandbox.outputs(region)).pending, [], region);
-  }
-
   /** Both stacks know the same last receipt, and so does the bucket of the region that led. */
   async function assertReceipt(number: number, from: Serving, to: Serving): Promise<Receipt> {
     const [one, two] = await Promise.all(regionNames.map(receiptOf));
@@ -115,15 +61,6 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       (more) => more >= count,
     );
   }
-
-  /** Waits until a Job's log says that it has come to a step; what the log was then. */
-  const comesTo = (region: RegionName, step: string, over = () => false) =>
-    eventually(
-      120,
-      async () =>
-        (await sandbox.tool(region, "kubectl", "-n", `restate-${region}`, "logs", "--tail=-1", ...handoverJobs)).stdout,
-      (log) => log.includes(step) || over(),
-    );
 
   const preview = async (region: RegionName): Promise<Ended> =>
     sandbox.tool(region, "pulumi", "preview", "--color", "never");
@@ -150,14 +87,14 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
     await sandbox.must("region2", "pulumi", "config", "set", ...setting, "1");
     const blocked = await preview("region2");
     assert.match(blocked.stdout, /BLOCKED as things are now:\n.*partition 0: \d+ records since its last snapshot/);
-    const before = await cluster();
+    const before = await clusterState(sandbox);
     const { code, stdout } = await up("region2");
     assert.notEqual(code, 0);
     for (const id of [0, 1, 2, 3])
       assert.match(stdout, new RegExp(`partition ${id}: \\d+ records since its last snapshot`));
     assert.match(stdout, /nothing was changed:/);
     assert.match(stdout, /Next: npm run status, then pulumi up --stack region2/);
-    assert.deepEqual(await cluster(), before);
+    assert.deepEqual(await clusterState(sandbox), before);
     assert.equal(await receiptOf("region2"), undefined);
     await sandbox.must("region2", "pulumi", "config", "rm", ...setting);
   });
@@ -170,7 +107,7 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       (await sandbox.up("region1")).filter(({ type }) => type !== "pulumi:index:Stash"),
       [],
     );
-    await assertServedBy("region2");
+    await assertServedBy(sandbox, "region2");
     const receipt = await assertReceipt(1, "both", "region2");
     assert.equal(receipt.ranIn, "region2");
     assert.ok(receipt.changes > 0 && receipt.changes === receipt.steps.reduce((sum, { changes }) => sum + changes, 0));
@@ -200,7 +137,7 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       );
       await eventually(60, running, (count) => count === "1");
       await sandbox.up("region2");
-      await assertServedBy("region2");
+      await assertServedBy(sandbox, "region2");
       await assertCallsGoOn();
       for (const region of regionNames) assert.deepEqual(await sandbox.up(region), [], region);
     });
@@ -209,19 +146,13 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
     wanted("both");
     const [disturbed] = await Promise.all([
       up("region1"),
-      comesTo("region1", "every partition lives in both regions").then(() =>
-        kubectl(
-          "region1",
-          ...["delete", "pod", ...handoverJobs, "--field-selector=status.phase=Running"],
-          ...["--grace-period=0", "--force"],
-        ),
-      ),
+      comesTo(sandbox, "region1", "every partition lives in both regions").then(() => killHandover(sandbox, "region1")),
     ]);
     assert.notEqual(disturbed.code, 0, disturbed.stdout);
     await assertCallsGoOn();
     await sandbox.up("region1");
     await sandbox.up("region2");
-    await assertServedBy("both");
+    await assertServedBy(sandbox, "both");
     await assertReceipt(2, "region2", "both");
     assert.equal(await kubectl("region1", "get", "pods", "-l", "app=restate", "-o", "name"), pods(3));
   });
@@ -230,12 +161,12 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
     test("both -> region1: pulumi up is killed on the way, and npm run up finishes", async () => {
       wanted("region1");
       const run = new Running(["pulumi", "up", "--yes", "--skip-preview"], await sandbox.environment("region1"));
-      await comesTo("region1", "every log is written in region1 alone", () => run.over);
+      await comesTo(sandbox, "region1", "every log is written in region1 alone", () => run.over);
       assert.equal(run.over, false, run.output);
       run.kill();
       await run.ended;
       await sandbox.must("region1", process.execPath, ...typescript, "commands/up.ts", "--yes");
-      await assertServedBy("region1");
+      await assertServedBy(sandbox, "region1");
       await assertReceipt(3, "both", "region1");
       await assertCallsGoOn();
     });
@@ -256,11 +187,11 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       );
       assert.match(printed, /receipt: s3:\/\//);
       wanted("both");
-      const before = await cluster();
+      const before = await clusterState(sandbox);
       // Region2 first: its stack still has fewer nodes than it runs.
       for (const region of ["region2", "region1", "region2"] as const) await sandbox.up(region);
-      assert.deepEqual(await cluster(), before);
-      await assertServedBy("both");
+      assert.deepEqual(await clusterState(sandbox), before);
+      await assertServedBy(sandbox, "both");
       const receipt = await assertReceipt(4, "region1", "both");
       assert.deepEqual(receipt.askedBy, { user: "started by hand in region1" });
       for (const region of regionNames) assert.deepEqual(await sandbox.up(region), [], region);
@@ -271,8 +202,10 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       wanted("region1");
       await sandbox.up("region1");
       await sandbox.up("region2");
-      await assertServedBy("region1");
-      const drained = (await cluster()).nodes.filter(({ location }) => location === "region2").map(({ id }) => id);
+      await assertServedBy(sandbox, "region1");
+      const drained = (await clusterState(sandbox)).nodes
+        .filter(({ location }) => location === "region2")
+        .map(({ id }) => id);
       const destroy = () => sandbox.tool("region2", "pulumi", "destroy", "--yes", "--skip-preview", "--run-program");
       const refused = await destroy();
       assert.notEqual(refused.code, 0, refused.stdout);

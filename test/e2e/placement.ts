@@ -89,7 +89,8 @@ export const podMoved = (sandbox: Sandbox) => {
     );
     assert.equal(lost?.plain_node_id, number);
 
-    // Nothing may point at the lost disk any more: snapshots take the place of the log's old segments.
+    // Nothing may point at the lost disk any more: new segments are begun, and snapshots take the place of old ones.
+    await restatectl(sandbox, home!, "restate-0", "logs", "reconfigure", "--log-id", "0-3", "--yes");
     await eventually(
       120,
       async () => {

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import type { Finding, RegionView } from "../../commands/report";
 import type { SnapshotSummary } from "../../commands/snapshots";
 import { typescript } from "../../sandbox/world/paths";
+import { bucketOf, denyReplication } from "../support/mischief";
 import { eventually, type Sandbox } from "../support/sandbox";
 
 interface Printed {
@@ -71,13 +72,7 @@ export const statusTold = (sandbox: Sandbox) => {
   });
 
   test("copies that failed are told, with the command that mends them", async () => {
-    const role = JSON.parse(
-      await sandbox.must("region1", "aws", "s3api", "get-bucket-replication", "--bucket", await bucketOf("region1")),
-    )
-      .ReplicationConfiguration.Role.split("/")
-      .at(-1) as string;
-    const policy = ["--role-name", role, "--policy-name", "replicate-snapshots"];
-    await sandbox.must("region1", ...["aws", "iam", "delete-role-policy", ...policy]);
+    await denyReplication(sandbox, "region1");
     await sandbox.must(
       "region1",
       ...[
@@ -85,7 +80,7 @@ export const statusTold = (sandbox: Sandbox) => {
         "s3",
         "cp",
         "package.json",
-        `s3://${await bucketOf("region1")}/snapshots/0/lsn_99999999999999999999-snap_test/1.sst`,
+        `s3://${await bucketOf(sandbox, "region1")}/snapshots/0/lsn_99999999999999999999-snap_test/1.sst`,
       ],
     );
     const seen = await eventually(60, look, (one) => (one.regions[0]!.snapshots?.replication?.failed ?? 0) > 0);
@@ -99,10 +94,6 @@ export const statusTold = (sandbox: Sandbox) => {
     await sandbox.command("fault", "copier", "retry");
     await eventually(60, look, settled);
   });
-
-  async function bucketOf(region: string): Promise<string> {
-    return ((await sandbox.outputs(region)).bucket as { name: string }).name;
-  }
 
   test("a role without its permissions: denied is told, and the home stack's command brings it back", async () => {
     const policy = ["--role-name", "restate-nodes", "--policy-name", "snapshots"];

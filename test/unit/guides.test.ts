@@ -11,6 +11,8 @@ import { parse } from "yaml";
 import type { z } from "zod";
 import type { Command } from "../../sandbox/commands/command";
 import { fields } from "../../settings";
+import { guide, left, scenes } from "../long/guide-scenes";
+import { type Act, patternOf, type Scene, sectionsOf, types, unplayed } from "../support/guide";
 
 const root = resolve(__dirname, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
@@ -60,7 +62,7 @@ const anchorOf = (heading: string) =>
     .toLowerCase()
     .replace(/[^\p{L}\p{N} _-]/gu, "")
     .replaceAll(" ", "-");
-const anchorsOf = (file: string) => [...read(file).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchorOf(heading!));
+const anchorsOf = (file: string) => sectionsOf(read(file)).map(({ heading }) => anchorOf(heading));
 
 /** Flags in what follows a command on its line. */
 const flagsIn = (rest: string | undefined) =>
@@ -116,6 +118,80 @@ describe("commands", () => {
   });
 });
 
+describe("what test/long/guide.test.ts plays", () => {
+  const section = (heading: string, text: string) => sectionsOf(`## ${heading}\n\n${text}\n`)[0]!;
+
+  test("each command of the operator's guide is typed in a scene, or left out with a reason; so is output", () => {
+    assert.deepEqual(unplayed(guide, scenes, left), []);
+    assert.ok(guide.flatMap(({ blocks }) => blocks).length > 40);
+    for (const { words, why } of left) assert.ok(why.length > 20, words);
+  });
+
+  test("commands, output and running text of a section are told apart", () => {
+    const text = [
+      "Type `npm run up` or `pulumi up`, with `kubectl … get`:",
+      "",
+      "    npm run status     # first",
+      "    ✗ all is lost",
+      "        next: pulumi up --stack region1",
+      "",
+      "1. In a list, `pulumi up --stack",
+      "   region2`, then",
+      "",
+      "       kubectl -n a get pods",
+      "",
+      "   and so on.",
+    ].join("\n");
+    const { blocks, inline, shown } = section("One", text);
+    assert.deepEqual(blocks, ["npm run status", "kubectl -n a get pods"]);
+    assert.deepEqual(inline, ["npm run up", "pulumi up --stack region2"]);
+    assert.deepEqual(shown, [["✗ all is lost", "    next: pulumi up --stack region1"]]);
+  });
+
+  test("what nobody types is told, and what is typed and not there", () => {
+    const two = [
+      section("One", "    npm run status\n    npm run up\n\nand\n\n    ✗ lost"),
+      section("Two", "    npm run up"),
+    ];
+    const scene = (heading: string, ...acts: Act[]): Scene => ({ section: heading, acts });
+    const full = [scene("One", types(["npm run status", "npm run up"], { prints: ["✗"] })), scene("Two", types("up"))];
+    assert.deepEqual(unplayed(two, full, []), []);
+    assert.deepEqual(unplayed(two, full.slice(0, 1), []), ["Two: no scene has npm run up"]);
+    assert.deepEqual(unplayed(two, full.slice(0, 1), [{ section: "Two", words: "up", why: "-" }]), []);
+    assert.deepEqual(unplayed(two, full, [{ section: "Two", words: "up", why: "-" }]), [
+      'Two: nothing that is left out has "up"',
+    ]);
+    assert.deepEqual(unplayed(two, [...full, scene("Three")], []), ["Three: no section of the guide has this heading"]);
+    assert.deepEqual(unplayed(two, [...full, scene("One", types("npm"))], []), [
+      'One: "npm" can be any of npm run status; npm run up',
+    ]);
+    assert.deepEqual(unplayed(two, [...full, scene("Two", types("down"))], []), [
+      'Two: no command of the guide has "down"',
+    ]);
+    assert.deepEqual(unplayed(two, [full[1]!, scene("One", types(["status", "npm run up"]))], []), [
+      "One: no scene has ✗ lost",
+    ]);
+    assert.deepEqual(unplayed(two, [...full, { ...scene("One"), instead: { N3: "N4" } }], []), [
+      "One: N3 stands nowhere in it",
+    ]);
+    assert.deepEqual(unplayed(two, [...full, scene("One", types("status", { instead: { N3: "N4" } }))], []), [
+      "One: N3 stands in no command",
+    ]);
+  });
+
+  test("numbers, times and names of the moment vary in what is shown, and nothing else does", () => {
+    const like = (shown: string, printed: string) => patternOf(shown).test(printed);
+    const log = "region2    39s  receipt: s3://restate-snapshots-region2-6d628fd8/handovers/000001.json";
+    assert.ok(like(log, "  8.1s  region2  7s  receipt: s3://restate-snapshots-region2-00ff00ff/handovers/000012.json"));
+    assert.ok(!like(log, "region1    39s  receipt: s3://restate-snapshots-region2-6d628fd8/handovers/000001.json"));
+    assert.ok(like("✗ restate-0.region2 is dead", "✗ restate-0.region2 is dead"));
+    assert.ok(!like("✗ restate-0.region2 is dead", "✗ restate-1.region2 is dead"));
+    const row = "1  2026-11-26T03:00:45Z  both -> region2  35.8 s  15  yes  root at ece4ccdba561 with changes";
+    assert.ok(like(row, "12 2027-01-01T00:00:00Z both -> region2 4 s 3 yes alice at 000000000000"));
+    assert.ok(!like(row, "12 2027-01-01T00:00:00Z both -> region1 4 s 3 yes alice at 000000000000"));
+  });
+});
+
 describe("files", () => {
   test("each link leads to a file, and to a heading of it", () => {
     assertAll(mentions(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g), 30, ([, path, anchor], document) => {
@@ -166,8 +242,10 @@ describe("settings", () => {
   });
 
   test("the table of what a change does names settings, and every one that a stack file or Pulumi.yaml is for", () => {
-    const section = /^## Changing settings later\n([\s\S]*?)^## /m.exec(texts.get("docs/deploy.md")!)![1]!;
-    const cells = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell!);
+    const section = sectionsOf(texts.get("docs/deploy.md")!).find(
+      ({ heading }) => heading === "Changing settings later",
+    )!;
+    const cells = [...section.text.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell!);
     const names = cells.flatMap((cell) => [...cell.matchAll(/`([\w.]+)`/g)].map(([, name]) => name!));
     for (const name of names) assert.ok(isSetting(name) || isSetting(`snapshots.${name}`), name);
     const covered = new Set(names.map((name) => name.split(".")[0]));

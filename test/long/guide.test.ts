@@ -1,0 +1,25 @@
+/**
+ * The operator's guide, typed: its commands, as they stand in docs/operations.md, in the situations that it is about. What is
+ * typed when is in guide-scenes.ts; that nothing is left out is checked in test/unit/guides.test.ts. A scene begins with
+ * what the one before it leaves, mostly two regions that are well.
+ */
+import { after, before, describe, test } from "node:test";
+import { Play } from "../support/guide-play";
+import { Sandbox } from "../support/sandbox";
+import { guide, scenes } from "./guide-scenes";
+
+describe("the operator's guide", () => {
+  const play = new Play(new Sandbox(), guide);
+  before(async () => {
+    await play.sandbox.command("up", "--world-only");
+    // As the guide asks for, where a pod is to move to a zone that has one already; region2 keeps what is shipped.
+    await play.sandbox.must(
+      "region1",
+      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
+    );
+    await play.sandbox.command();
+  });
+  after(() => play.sandbox.stop());
+
+  for (const scene of scenes) test([scene.section, scene.about].filter(Boolean).join(": "), () => play.scene(scene));
+});
