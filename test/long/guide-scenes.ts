@@ -108,7 +108,7 @@ const stoppedHandover = does("a handover to region2 is stopped", async ({ sandbo
   assert.equal(run.over, false, run.output);
   run.kill();
   await run.ended;
-  await killHandover(sandbox, "region2");
+  assert.match(await killHandover(sandbox, "region2"), /deleted/);
 });
 
 /** The trust of the nodes' role before hands changed it. */
@@ -387,7 +387,14 @@ export const scenes: Scene[] = [
     instead: {
       "us-east-1a": async (stage) => (await nodesOf(stage, "region1")).find(({ pod }) => pod === "restate-1")!.zone,
     },
-    acts: [types(["kubectl cordon", "delete pvc", "delete pod", "pulumi up"]), types("kubectl uncordon")],
+    acts: [
+      types(["kubectl cordon", "delete pvc", "delete pod", "pulumi up"]),
+      does("its load balancer is in another zone", async (stage) => {
+        const moved = (await nodesOf(stage, "region1")).find(({ pod }) => pod === "restate-1")!;
+        assert.notEqual(moved.zone, stage.stands["us-east-1a"]);
+      }),
+      types("kubectl uncordon"),
+    ],
   },
   {
     section: "A node's volume is lost",

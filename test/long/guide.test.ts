@@ -3,6 +3,7 @@
  * typed when is in guide-scenes.ts; that nothing is left out is checked in test/unit/guides.test.ts. A scene begins with
  * what the one before it leaves, mostly two regions that are well.
  */
+import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Play } from "../support/guide-play";
 import { Sandbox } from "../support/sandbox";
@@ -21,5 +22,14 @@ describe("the operator's guide", () => {
   });
   after(() => play.sandbox.stop());
 
-  for (const scene of scenes) test([scene.section, scene.about].filter(Boolean).join(": "), () => play.scene(scene));
+  let failed: string | undefined;
+  for (const scene of scenes) {
+    const name = [scene.section, scene.about].filter(Boolean).join(": ");
+    test(name, async () => {
+      assert.equal(failed, undefined, `not played, since it would begin with what "${failed}" has left`);
+      failed = name;
+      await play.scene(scene);
+      failed = undefined;
+    });
+  }
 });
