@@ -15,12 +15,13 @@
 #   ASKED           JSON: who asked
 #   TIMEOUT         seconds that a run may take, in all
 #   MAX_UNSAVED     records that a partition may have since its last snapshot
+#   PINS            true if this version of Restate can be asked for a partition's leader
 #   BUCKET, BUCKET_REGION    where the receipt goes
 #   NEXT            the command to type to start this again
 # Uses what the Restate image has: bash, coreutils, curl (7.86 or newer), jq, restatectl.
 set -euo pipefail
 : "${CLUSTER:?}" "${NODES:?}" "${TARGET:?}" "${LOG_BOTH:?}" "${PARTITION_BOTH:?}" "${LOG_ONE:?}" "${PARTITION_ONE:?}"
-: "${ASKED:?}" "${TIMEOUT:?}" "${MAX_UNSAVED:?}" "${BUCKET:?}" "${BUCKET_REGION:?}" "${NEXT:?}"
+: "${ASKED:?}" "${TIMEOUT:?}" "${MAX_UNSAVED:?}" "${PINS:?}" "${BUCKET:?}" "${BUCKET_REGION:?}" "${NEXT:?}"
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -157,7 +158,7 @@ resolve() {
   mapfile -t addresses < <(jq -r --arg to "${to:-${REGION:-}}" 'sort_by(.region != $to)[].address' <<<"$NODES")
   copies_one=$(copies "$LOG_ONE")
   can_pin=false
-  if restatectl partitions leadership pin --help >/dev/null 2>&1; then can_pin=true; fi
+  if [ "$PINS" = true ] && restatectl partitions leadership pin --help >/dev/null 2>&1; then can_pin=true; fi
 }
 
 look() {

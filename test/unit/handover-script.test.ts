@@ -377,6 +377,17 @@ describe("runs that end early, or meet others", { concurrency: 2 }, () => {
       }));
   }
 
+  test("a version that cannot be asked for leaders is not asked, whatever restatectl can do", () =>
+    onStage(2, 2, async (stage) => {
+      const run = await stage.run("region2", { PINS: "false" });
+      assertDone(run);
+      assert.deepEqual(
+        run.commands.filter((command) => command.startsWith("partitions")),
+        [],
+      );
+      assert.deepEqual(differences(stage, "region2"), []);
+    }));
+
   test("one that is told to end gives the lock back, and the next goes on at once", () =>
     onStage(2, 1, async (stage) => {
       const { cluster } = stage;
