@@ -53,6 +53,12 @@ describe("the runner of tests", () => {
     assert.match(stdout, /1 of 1 FAILED in [\d.]+ s: \S+crashes\.test\.ts\n$/);
   });
 
+  test("one that is named twice runs once", () => {
+    const { status, stdout } = run(leaves, leaves);
+    assert.equal(status, 0, stdout);
+    assert.match(stdout, /\n1 passed in/);
+  });
+
   test("one that leaves something open ends with its last test", () => {
     const { status, stdout } = run(leaves);
     assert.equal(status, 0, stdout);
