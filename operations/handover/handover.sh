@@ -94,17 +94,22 @@ pins_to() {
     | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
 }
 
-# renewals GATE [NODES REPLICATION]: for each log for which the gate does not hold, the command that seals its newest segment and
-# begins one on the given nodes. The new sequencer is the partition's leader, or, if that is none of those nodes or not alive,
-# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader. Without
-# nodes the cluster chooses all that, as it is configured.
+# renewals GATE NODES REPLICATION: for each log for which the gate does not hold, the command that seals its newest segment and
+# begins one on some of the given nodes. Its sequencer is the partition's leader, or, if that is none of those nodes or not alive,
+# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader. The
+# segment is on as many nodes as the cluster would choose, by turns of both regions: in place of a larger set it never chooses another,
+# also if one of the nodes has lost its volume.
 renewals() {
   # shellcheck disable=SC2016 # a jq program
   each_log "$1" '
-    if $nodes == "" then "" else
-      first((.leader, $processors[]) | select(IN($able[])))
-      | " --provider replicated --replication \($replication) --nodeset \($nodes) --sequencer \(.)"
-    end' "${2:-}" "${3:-}"
+    def from($start): if length == 0 then . else .[$start % length:] + .[:$start % length] end;
+    first((.leader, $processors[]) | select(IN($able[]))) as $sequencer
+    | [$alive[] | select(.id | IN($able[]))] as $candidates
+    | first($candidates[] | select(.id == $sequencer) | .location) as $home
+    | ([$candidates[] | select(.location != $home) | .id] | from($id)) as $away
+    | ([$candidates[] | select(.location == $home and .id != $sequencer) | .id] | from($id)) as $near
+    | [$sequencer, ([$away, $near] | transpose | flatten[] | values)][:$size]
+    | " --provider replicated --replication \($replication) --nodeset \(join(",")) --sequencer \($sequencer)"' "$2" "$3"
 }
 
 # moves_of_sequencers GATE NODES: the same, with nothing changed but the sequencer, which is to be on one of the nodes.
@@ -118,9 +123,10 @@ moves_of_sequencers() {
 # the old sequencer, if it is alive: it alone knows for certain what was written, also where so many nodes are lost that the
 # others cannot tell.
 each_log() {
-  local ids
+  local ids size=0
+  [ -z "$4" ] || size=$((2 * $(copies "$4") - 1))
   ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
-  jq -r --argjson ids "$ids" --arg nodes "$3" --arg replication "${4// /}" --argjson known "$NODES" \
+  jq -r --argjson ids "$ids" --arg nodes "$3" --arg replication "${4// /}" --argjson size "$size" --argjson known "$NODES" \
     --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" --slurpfile logs "$work/logs" '
     [$all[] | select(.state == "alive")] as $alive
     | [$alive[] | select(.id | IN($nodes | split(",")[])) | .id] as $able

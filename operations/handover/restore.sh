@@ -50,8 +50,7 @@ next_to_join() {
 }
 # Also towards the one that carried the cluster: a drain that was given up may have left it without leaders.
 pins_for_half() { pins_to "$from" half; pins_to "$to" half; }
-# On nodes that the cluster chooses: those it gives others in place of by itself once one has lost its volume.
-renewals_in_both() { renewals logs_apart; }
+renewals_in_both() { renewals logs_apart "$(nodes_in "$to"),$(nodes_in "$from")" "$LOG_BOTH"; }
 
 configuration_for_both() { echo "config set --log-replication ${LOG_BOTH// /} --partition-replication ${PARTITION_BOTH// /}"; }
 

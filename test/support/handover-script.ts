@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { handoverEnvironment, handoverFiles } from "../../restate/handover";
 import { clusterNodes, provisionedReplication, type Serving, soloReplication } from "../../topology";
-import { type Answer, PlayedCluster } from "./played-cluster";
+import { type Answer, copies, PlayedCluster } from "./played-cluster";
 
 /**
  * restatectl and curl: hand over what they are asked, and give what is answered. They do not start any process: a
@@ -257,7 +257,10 @@ export function differences(stage: HandoverStage, target: Serving): string[] {
   const regionsOf = (some: string[]) => [...new Set(some.map((id) => cluster.node(id).location))].sort();
   const wanted = isBoth ? ["region1", "region2"] : [target];
   cluster.logs.forEach((one, i) => {
-    expect(`log ${i}`, [one.replication, [...one.nodeset].sort()], [log, [...ids].sort()]);
+    const strangers = one.nodeset.filter((id) => !ids.includes(id));
+    expect(`log ${i}`, [one.replication, regionsOf(one.nodeset), strangers], [log, wanted, []]);
+    // As many as the cluster would choose.
+    expect(`nodes of log ${i}`, new Set(one.nodeset).size, Math.min(ids.length, 2 * copies(log).node - 1));
   });
   cluster.partitions.forEach((one, i) => {
     expect(`partition ${i}`, [regionsOf(one.replicas), one.next, one.pinned], [wanted, [], null]);

@@ -59,7 +59,7 @@ export interface Answer {
 export type Fate = "done" | "lost" | "killed before" | "killed after";
 
 /** `{node: 3, region: 2}` in numbers; what is not said is 1. */
-function copies(replication: string): { node: number; region: number } {
+export function copies(replication: string): { node: number; region: number } {
   const number = (word: string) => Number(new RegExp(`${word}: *(\\d+)`).exec(replication)?.[1] ?? 1);
   return { region: number("region"), node: Math.max(number("node"), number("region")) };
 }
@@ -129,7 +129,7 @@ export class PlayedCluster {
       base: 1,
       tail: 100,
       replication: replication.log,
-      nodeset: this.nodes.map(({ id }) => id),
+      nodeset: this.nodes.slice(0, 2 * copies(replication.log).node - 1).map(({ id }) => id),
       sequencer: this.nodes[0]!.id,
     }));
     this.database.function("least", (a, b) => (a === null || b === null ? (a ?? b) : a < b ? a : b), {
