@@ -101,40 +101,34 @@ pins_to() {
 # also if one of the nodes has lost its volume.
 renewals() {
   # shellcheck disable=SC2016 # a jq program
-  each_log "$1" '
+  each_log "$1" "$2" '
     def from($start): if length == 0 then . else .[$start % length:] + .[:$start % length] end;
-    first((.leader, $processors[]) | select(IN($able[]))) as $sequencer
-    | [$alive[] | select(.id | IN($able[]))] as $candidates
-    | first($candidates[] | select(.id == $sequencer) | .location) as $home
-    | ([$candidates[] | select(.location != $home) | .id] | from($id)) as $away
-    | ([$candidates[] | select(.location == $home and .id != $sequencer) | .id] | from($id)) as $near
+    first($able[] | select(.id == $sequencer) | .location) as $home
+    | ([$able[] | select(.location != $home) | .id] | from($id)) as $away
+    | ([$able[] | select(.location == $home and .id != $sequencer) | .id] | from($id)) as $near
     | [$sequencer, ([$away, $near] | transpose | flatten[] | values)][:$size]
-    | " --provider replicated --replication \($replication) --nodeset \(join(",")) --sequencer \($sequencer)"' "$2" "$3"
+    | "--replication \($replication) --nodeset \(join(","))"' --arg replication "${3// /}" --argjson size $((2 * $(copies "$3") - 1))
 }
 
 # moves_of_sequencers GATE NODES: the same, with nothing changed but the sequencer, which is to be on one of the nodes.
-moves_of_sequencers() {
-  # shellcheck disable=SC2016 # a jq program
-  each_log "$1" 'first((.leader, $processors[]) | select(IN($able[]))) | " --provider replicated --sequencer \(.)"' "$2" ""
-}
+moves_of_sequencers() { each_log "$1" "$2" '""'; }
 
-# each_log GATE ARGUMENTS NODES REPLICATION: `logs reconfigure` for each log for which the gate does not hold, with what a jq program
-# says of its partition, whose processors are $processors, and of those of the nodes that are alive, $able. The command is given to
-# the old sequencer, if it is alive: it alone knows for certain what was written, also where so many nodes are lost that the
-# others cannot tell.
+# each_log GATE NODES PROGRAM [OPTION…]: `logs reconfigure` for each log for which the gate does not hold, with what a jq program, which
+# may need options, says of its partition besides its sequencer. $sequencer is chosen as above, from those of the nodes that are
+# alive, $able. The command is given to the old sequencer, if it is alive: it alone knows for certain what was written, also where so
+# many nodes are lost that the others cannot tell.
 each_log() {
-  local ids size=0
-  [ -z "$4" ] || size=$((2 * $(copies "$4") - 1))
+  local ids
   ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
-  jq -r --argjson ids "$ids" --arg nodes "$3" --arg replication "${4// /}" --argjson size "$size" --argjson known "$NODES" \
+  jq -r --argjson ids "$ids" --arg nodes "$2" --argjson known "$NODES" "${@:4}" \
     --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" --slurpfile logs "$work/logs" '
     [$all[] | select(.state == "alive")] as $alive
-    | [$alive[] | select(.id | IN($nodes | split(",")[])) | .id] as $able
+    | [$alive[] | select(.id | IN($nodes | split(",")[]))] as $able
     | select(.id | IN($ids[])) | .id as $id
-    | [$replicas[] | select(.partition == $id) | .node] as $processors
+    | first((.leader, ($replicas[] | select(.partition == $id) | .node)) | select(IN($able[].id))) as $sequencer
     | first($logs[] | select(.log == $id) | .sequencer // "" | split(":")[0]) as $old
     | (first($alive[] | select(.id == $old) | .name as $name | $known[] | select(.name == $name) | "\(.address) ") // "")
-      + "logs reconfigure --log-id \(.id)" + ('"$2"')' "$work/partitions"
+      + "logs reconfigure --log-id \($id) --provider replicated " + ('"$3"') + " --sequencer \($sequencer)"' "$work/partitions"
 }
 
 # unexpected: how the cluster's nodes differ from those that the stack knows.

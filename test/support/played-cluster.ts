@@ -393,21 +393,16 @@ export class PlayedCluster {
   private reconfigure(words: string[], address: string): Answer {
     const log = this.logs[Number(flag(words, "--log-id"))]!;
     const asked = (name: string) => (words.includes(name) ? flag(words, name) : undefined);
-    // With a provider what is not said stays as it was; without, the cluster chooses.
-    const old = words.includes("--provider")
-      ? log
-      : {
-          replication: this.config.log,
-          nodeset: this.nodes.filter(({ storage }) => storage === "read-write").map(({ id }) => id),
-        };
+    // With a provider, which is always named, what is not said stays as it was.
+    flag(words, "--provider");
     const sequencer = this.node(asked("--sequencer") ?? log.sequencer);
     const known = this.node(log.sequencer).address === address || this.takesRecords(log);
     if (sequencer.state !== "alive" || !known) return { code: 0, err: "Failed to reconfigure log\n" };
     Object.assign(log, {
       segment: log.segment + 1,
       base: log.tail + 1,
-      replication: printed(asked("--replication") ?? old.replication ?? this.config.log),
-      nodeset: asked("--nodeset")?.split(",") ?? old.nodeset,
+      replication: printed(asked("--replication") ?? log.replication ?? this.config.log),
+      nodeset: asked("--nodeset")?.split(",") ?? log.nodeset,
       sequencer: sequencer.id,
     });
     return { code: 0 };
