@@ -171,14 +171,11 @@ function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
     const what = `handover ${lock.number} to ${lock.to} runs, or was stopped (${lock.holder}, at: ${lock.step})`;
     return [{ severity: "warning", what, next: `${where.join("; ")}; if none runs: ${up}` }];
   }
-  const astray = cluster.nodes.filter(
-    (node) =>
-      !lostVolume(node) &&
-      (serving === "both" || serving === node.location
-        ? node.storage_state !== "read-write" ||
-          node.worker_state !== "active" ||
-          node.metadata_server_state !== "member"
-        : !isWithdrawn(node)),
+  const kept = cluster.nodes.filter((node) => !lostVolume(node));
+  const astray = kept.filter((node) =>
+    serving === "both" || serving === node.location
+      ? node.storage_state !== "read-write" || node.worker_state !== "active" || node.metadata_server_state !== "member"
+      : !isWithdrawn(node),
   );
   if (record.number > 0 && astray.length > 0) {
     const names = astray.map(({ name }) => name).join(", ");

@@ -25,8 +25,6 @@ const everything = ["e2e", "check", "test/unit/handover-script.test.ts", "sandbo
 /** One process: a test file, or the checks. */
 interface Job {
   name: string;
-  /** How much it gives way to others while processors are short: 0 (not) to 19. */
-  nice: number;
   command: string[];
 }
 
@@ -46,14 +44,12 @@ const flags = ["--test-force-exit", "--test-reporter=spec"];
 function testFile(path: string): Job {
   if (!existsSync(path)) throw new UsageError(`there is no file ${path}`);
   const name = relative(projectDir, resolve(path));
-  // How long everything takes is how long the longest file takes: the others give way to it.
-  const nice = name.startsWith("test/e2e/") ? 0 : 5;
-  return { name, nice, command: [process.execPath, ...typescript, ...flags, path] };
+  return { name, command: [process.execPath, ...typescript, ...flags, path] };
 }
 
 /** The jobs that a word of the command line stands for. */
 function jobsOf(word: string): Job[] {
-  if (word === "check") return [{ name: "check", nice: 5, command: ["npm", "run", "--silent", "check"] }];
+  if (word === "check") return [{ name: "check", command: ["npm", "run", "--silent", "check"] }];
   if (!(word in folders)) return [testFile(word)];
   return folders[word as keyof typeof folders].flatMap((folder) =>
     readdirSync(join(projectDir, folder))
@@ -72,7 +68,8 @@ function run(job: Job, running: Set<ChildProcess>): Promise<Ended> {
   const started = Date.now();
   const child = spawn(job.command[0]!, job.command.slice(1), { cwd: projectDir, stdio: ["ignore", "pipe", "pipe"] });
   running.add(child);
-  if (child.pid !== undefined && job.nice > 0) setPriority(child.pid, job.nice);
+  // How long everything takes is how long the longest file takes: the others give way to it.
+  if (child.pid !== undefined && !job.name.startsWith("test/e2e/")) setPriority(child.pid, 5);
   const lines: string[] = [];
   let summary = false;
   for (const stream of [child.stdout, child.stderr]) {
