@@ -15,7 +15,7 @@ import { typescript } from "../../sandbox/world/paths";
 import { changeServing } from "../../sandbox/world/serving";
 import { type RegionName, regionNames, type Serving } from "../../topology";
 import { Running } from "../faults/processes";
-import { assertServedBy, clusterState, comesTo, killHandover } from "../support/handovers";
+import { assertServedBy, clusterState, comesTo, killHandover, segmentsOn } from "../support/handovers";
 import { type Ended, eventually, type Sandbox } from "../support/sandbox";
 
 /**
@@ -225,8 +225,7 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
             "--trim-log",
             "--yes",
           );
-          const rows = await sandbox.query<{ nodeset?: string }>("region1", "select nodeset from logs");
-          return rows.filter(({ nodeset }) => drained.some((id) => nodeset?.match(new RegExp(`${id}\\b`)))).length;
+          return segmentsOn(sandbox, drained as string[]);
         },
         (left) => left === 0,
       );

@@ -12,15 +12,7 @@ import { statusTold } from "./status";
 
 describe("two regions in the sandbox", () => {
   const sandbox = new Sandbox();
-  before(async () => {
-    await sandbox.command("up", "--world-only");
-    // With three zones and three pods, a pod of a closed zone fits nowhere else under DoNotSchedule, which region2 keeps.
-    await sandbox.must(
-      "region1",
-      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
-    );
-    await sandbox.command();
-  });
+  before(() => sandbox.upWithSharedZones());
   after(() => sandbox.stop());
 
   // First, while there are no snapshots yet.

@@ -12,7 +12,7 @@ import type { RegionName, Serving } from "../../topology";
 import { Running } from "../faults/processes";
 import { nodesSeenBy, twoClusters } from "../support/cluster";
 import { does, type Left, type Scene, type Stage, sectionsOf, types } from "../support/guide";
-import { assertServedBy, comesTo, killHandover } from "../support/handovers";
+import { assertServedBy, comesTo, killHandover, segmentsOn } from "../support/handovers";
 import {
   assertNothingChangedByHand,
   bucketOf,
@@ -64,10 +64,8 @@ const numbersOf =
       .join(",");
 
 /** Whether no segment of any log, whichever is asked for in the guide, is on nodes with these numbers any more. */
-async function noSegmentOn({ sandbox }: Stage, numbers: string): Promise<boolean> {
-  const segments = await sandbox.query<{ nodeset?: string }>("region1", "select nodeset from logs");
-  return !segments.some(({ nodeset }) => numbers.split(",").some((id) => nodeset?.match(new RegExp(`${id}\\b`))));
-}
+const noSegmentOn = async ({ sandbox }: Stage, numbers: string) =>
+  (await segmentsOn(sandbox, numbers.split(","))) === 0;
 
 /** Whether both buckets have a snapshot of every partition, as `npm run status` sees it. */
 async function snapshotsInBoth({ sandbox }: Stage): Promise<boolean> {

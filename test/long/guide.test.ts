@@ -11,15 +11,8 @@ import { guide, scenes } from "./guide-scenes";
 
 describe("the operator's guide", () => {
   const play = new Play(new Sandbox(), guide);
-  before(async () => {
-    await play.sandbox.command("up", "--world-only");
-    // As the guide asks for, where a pod is to move to a zone that has one already; region2 keeps what is shipped.
-    await play.sandbox.must(
-      "region1",
-      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
-    );
-    await play.sandbox.command();
-  });
+  // As the guide asks for, where a pod is to move to a zone that has one already.
+  before(() => play.sandbox.upWithSharedZones());
   after(() => play.sandbox.stop());
 
   let failed: string | undefined;

@@ -1,9 +1,10 @@
 /** A world with its real parts in a folder of its own, through its commands, as a user has it; with the parts alone, without stacks. */
 import assert from "node:assert/strict";
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after, before } from "node:test";
 import type { WorldStatus } from "../../sandbox/world/control";
 import { projectDir, typescript } from "../../sandbox/world/paths";
 import type { Problem, WorldReport } from "../../sandbox/world/report";
@@ -55,4 +56,19 @@ export function part(name: string): WorldStatus["parts"][number] {
 export function assertHealthy(): void {
   const result = sandbox("status");
   assert.equal(result.status, 0, result.stdout);
+}
+
+/** What tells a region's cluster from any other, also one that was made anew in its place. */
+export const clusterId = (region: string): string =>
+  operator(region, "kubectl get namespace kube-system -o jsonpath={.metadata.uid}");
+
+/** For a suite: the world is up before it, and gone after it. */
+export function withWorld(): void {
+  before(() => {
+    done("up", "--world-only");
+  });
+  after(() => {
+    sandbox("down", "--delete-state");
+    rmSync(base, { recursive: true, force: true });
+  });
 }

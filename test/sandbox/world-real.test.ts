@@ -1,23 +1,29 @@
 /** The whole world with its real parts, through its commands, as a user has it. */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { typescript } from "../../sandbox/world/paths";
-import { assertHealthy, base, dir, done, operator, part, run, sandbox, status } from "./real-world";
+import {
+  assertHealthy,
+  base,
+  clusterId,
+  dir,
+  done,
+  operator,
+  part,
+  run,
+  sandbox,
+  status,
+  withWorld,
+} from "./real-world";
 import { hostListeners, processesOf, until } from "./world-support";
 
 const gitStatus = (): string => run("git", ["status", "--porcelain"]).stdout;
 
 describe("the sandbox", { timeout: 1_800_000 }, () => {
-  before(() => {
-    done("up", "--world-only");
-  });
-  after(() => {
-    sandbox("down", "--delete-state");
-    rmSync(base, { recursive: true, force: true });
-  });
+  withWorld();
 
   test("has two clusters with three ready nodes each, and all is well", () => {
     const { healthy, problems, report } = status();
@@ -99,20 +105,18 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
   });
 
   test("after kill -9 of all parts of a region at once, up recovers with the same cluster", async () => {
-    const uid = "kubectl get namespace kube-system -o jsonpath={.metadata.uid}";
-    const before = operator("region1", uid);
+    const before = clusterId("region1");
     const region1 = status().parts.filter((p) => p.hostPid && p.name.startsWith("region1/"));
     for (const { hostPid } of region1) process.kill(hostPid!, "SIGKILL");
     await until("all of region1 is dead", () => status().parts.every((p) => !p.name.startsWith("region1/") || !p.pid));
     assert.equal(sandbox("status").status, 1);
     done("up", "--world-only");
     assertHealthy();
-    assert.equal(operator("region1", uid), before);
+    assert.equal(clusterId("region1"), before);
   });
 
   test("after kill -9 of the supervisor nothing is left, and up recovers with the same clusters and ports", async () => {
-    const uid = "kubectl get namespace kube-system -o jsonpath={.metadata.uid}";
-    const [cluster, ports] = [operator("region2", uid), status().hostPorts!.ports];
+    const [cluster, ports] = [clusterId("region2"), status().hostPorts!.ports];
     const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${part("aws/moto").hostPid}/status`, "utf8"))![1];
     process.kill(Number(parent), "SIGKILL");
     await until("nothing is left", () => processesOf(dir).length === 0);
@@ -120,7 +124,7 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
     assert.deepEqual([result.status, /the sandbox is not running/.test(result.stdout)], [1, true]);
     done("up", "--world-only");
     assertHealthy();
-    assert.equal(operator("region2", uid), cluster);
+    assert.equal(clusterId("region2"), cluster);
     assert.deepEqual(status().hostPorts!.ports, ports);
   });
 

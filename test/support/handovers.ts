@@ -75,3 +75,9 @@ export const killHandover = (sandbox: Sandbox, region: RegionName): Promise<stri
     ...["kubectl", "-n", `restate-${region}`, "delete", "pod", ...handoverJobs],
     ...["--field-selector=status.phase=Running", "--grace-period=0", "--force"],
   );
+
+/** How many segments of all logs are on one of these nodes, given by their ids. */
+export async function segmentsOn(sandbox: Sandbox, ids: readonly string[]): Promise<number> {
+  const segments = await sandbox.query<{ nodeset?: string }>("region1", "select nodeset from logs");
+  return segments.filter(({ nodeset }) => ids.some((id) => nodeset?.match(new RegExp(`${id}\\b`)))).length;
+}

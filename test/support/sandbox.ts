@@ -91,6 +91,19 @@ export class Sandbox {
     return ended.stdout;
   }
 
+  /**
+   * Brings everything up with region1's pods allowed to share a zone: with three zones and three pods, a pod of a closed zone fits
+   * nowhere else under DoNotSchedule, which region2 keeps.
+   */
+  async upWithSharedZones(): Promise<void> {
+    await this.command("up", "--world-only");
+    await this.must(
+      "region1",
+      ...["pulumi", "config", "set", "--path", "restate:scheduling.topologySpread.whenUnsatisfiable", "ScheduleAnyway"],
+    );
+    await this.command();
+  }
+
   /** What `env` prints for a region. */
   async environment(region: string): Promise<NodeJS.ProcessEnv> {
     const known = this.environments.get(region);
