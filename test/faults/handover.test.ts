@@ -4,8 +4,9 @@
  * do; then the fault is mended and the same handover is asked for again, and every acknowledged call is counted. Takes hours,
  * and prints what was tried and what was found.
  *
- * `FAULTS=<regular expression>` tries only the cells whose name matches it, such as `FAULTS='^drain: region is killed'` or
- * `FAULTS='cut.*every log'`. A name is `<drain or restore>: <fault> at: <step>`.
+ * `FAULTS=<regular expression>` tries only the cells whose name matches it, such as `FAULTS='^drain: region1 is killed'` or
+ * `FAULTS='cut.*every log'`. A name is `<drain or restore>: <fault> at: <step>`. `FAULTS_PART=1/3` tries a third of them, 2/3
+ * and 3/3 the others: each part has every fault, and every step with some of the faults.
  *
  * The drained region that is killed comes first: that is the proof of the first guarantee. Its nodes are killed with SIGKILL
  * and stay away; the handover is finished without them, and every call that was ever acknowledged has to be in the state
@@ -241,6 +242,15 @@ const disturbances: Disturbance[] = [
 ];
 
 const only = new RegExp(process.env.FAULTS ?? "");
+const [part, parts] = partOf(process.env.FAULTS_PART ?? "1/1");
+
+/** `1/3`: the first of three parts. Throws if it is none. */
+function partOf(text: string): [number, number] {
+  const [, part, parts] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).map(Number);
+  if (!part || !parts || part > parts) throw new Error(`FAULTS_PART is ${text}, and should be like 1/3`);
+  return [part, parts];
+}
+
 const cellName = (direction: Direction, fault: string, step: string) => `${direction}: ${fault} at: ${step}`;
 
 /** How a run ended, from what it printed: done, refused or stopped with a message, or cut off. */
@@ -343,114 +353,106 @@ describe("handovers that are disturbed", { timeout: 12 * 3600_000 }, () => {
     });
   }
 
-  /** One fault at the asked steps, with a load of its own, counted at the end. */
-  function group(name: string, direction: Direction, cells: (prefix: string) => [string, () => Promise<void>][]): void {
-    const prefix = `f${groups++}-`;
-    const asked = cells(prefix).filter(([cell]) => only.test(cell));
+  /**
+   * One fault at the asked steps of both directions, by turns, so that a cell mostly begins where the one before ended; with a
+   * load of its own, counted at the end.
+   */
+  function group(name: string, cell: (direction: Direction, step: string, prefix: string) => Promise<string[]>): void {
+    const number = groups++;
+    const prefix = `f${number}-`;
+    const asked = steps.drain
+      .flatMap((_, at) => [
+        { at, direction: "drain" as const, step: steps.drain[at]! },
+        ...(steps.restore[at] ? [{ at, direction: "restore" as const, step: steps.restore[at] }] : []),
+      ])
+      .map((one) => ({ ...one, title: cellName(one.direction, name, one.step) }))
+      .filter(({ at, title }) => only.test(title) && (at + number) % parts === part - 1);
     if (asked.length === 0) return;
-    describe(`${direction}: ${name}`, () => {
+    describe(name, () => {
       before(() => startCalls(prefix));
-      for (const [cell, act] of asked) test(cell, act);
+      for (const { title, direction, step } of asked)
+        test(title, async () => note(title, ...(await cell(direction, step, prefix))));
       test("every acknowledged call is there, once", async () => {
         const count = await assertCounted("region2", prefix, true);
-        note(`${direction}: ${name}: all`, `${count} acknowledged calls`, "each in the state exactly once");
+        note(`${name}: all`, `${count} acknowledged calls`, "each in the state exactly once");
       });
     });
   }
   let groups = 0;
 
-  for (const direction of ["drain", "restore"] as const) {
-    group(regionKill.name, direction, (prefix) =>
-      steps[direction].map((step, at) => [
-        cellName(direction, regionKill.name, step),
-        async () => {
-          const { run, end, target } = await disturb(regionKill, direction, step);
-          await run.ended;
-          const first = howItEnded(run.output);
-          const members = await world.nodes().catch(() => []);
-          const inRegion2 = members.filter(({ location, metadata }) => location === "region2" && metadata === "member");
-          const all = members.filter(({ metadata }) => metadata === "member");
-          // The store lives on if those that are left are more than half.
-          const survives = inRegion2.length * 2 > all.length && all.length > 0;
-          let followed: string;
-          if (direction === "drain" && survives) {
-            const asked = first.done ? 0 : await finish(target);
-            await callsGoOn();
-            const count = await assertCounted("region2", prefix, false);
-            followed = `${asked} more runs without region1; ${count} acknowledged calls, all found without it`;
-            await end();
-            await recovered();
-          } else {
-            await end();
-            await recovered();
-            const asked = await finish(target);
-            followed = `${survives ? "" : "no majority until it was back; "}${asked} more runs with region1 back`;
-          }
-          assert.deepEqual(await world.differences(target), []);
-          if (direction === "drain" && at > steps.drain.indexOf("the metadata store is in region2 alone"))
-            assert.ok(survives, "the metadata store had no majority left");
-          note(cellName(direction, regionKill.name, step), first.text, followed);
-        },
-      ]),
-    );
-  }
+  group(regionKill.name, async (direction, step, prefix) => {
+    const { run, end, target } = await disturb(regionKill, direction, step);
+    await run.ended;
+    const first = howItEnded(run.output);
+    const members = await world.nodes().catch(() => []);
+    const inRegion2 = members.filter(({ location, metadata }) => location === "region2" && metadata === "member");
+    const all = members.filter(({ metadata }) => metadata === "member");
+    // The store lives on if those that are left are more than half.
+    const survives = inRegion2.length * 2 > all.length && all.length > 0;
+    let followed: string;
+    if (direction === "drain" && survives) {
+      const asked = first.done ? 0 : await finish(target);
+      await callsGoOn();
+      const count = await assertCounted("region2", prefix, false);
+      followed = `${asked} more runs without region1; ${count} acknowledged calls, all found without it`;
+      await end();
+      await recovered();
+    } else {
+      await end();
+      await recovered();
+      const asked = await finish(target);
+      followed = `${survives ? "" : "no majority until it was back; "}${asked} more runs with region1 back`;
+    }
+    assert.deepEqual(await world.differences(target), []);
+    if (
+      direction === "drain" &&
+      steps.drain.indexOf(step) > steps.drain.indexOf("the metadata store is in region2 alone")
+    )
+      assert.ok(survives, "the metadata store had no majority left");
+    return [first.text, followed];
+  });
 
   for (const fault of disturbances) {
-    for (const direction of ["drain", "restore"] as const) {
-      group(fault.name, direction, () =>
-        steps[direction].map((step) => [
-          cellName(direction, fault.name, step),
-          async () => {
-            const { run, end, target } = await disturb(fault, direction, step);
-            await run.ended;
-            const first = howItEnded(run.output);
-            if (!first.done && first.text !== "cut off") assert.match(first.text, /Next: /, run.output);
-            await end();
-            // Nothing has changed for the worse: without any command, all goes on once the fault is gone.
-            await recovered();
-            const asked = first.done ? 0 : await finish(target);
-            assert.deepEqual(await world.differences(target), []);
-            note(cellName(direction, fault.name, step), first.text, asked ? `done by run ${asked + 1}` : "");
-          },
-        ]),
-      );
-    }
+    group(fault.name, async (direction, step) => {
+      const { run, end, target } = await disturb(fault, direction, step);
+      await run.ended;
+      const first = howItEnded(run.output);
+      if (!first.done && first.text !== "cut off") assert.match(first.text, /Next: /, run.output);
+      await end();
+      // Nothing has changed for the worse: without any command, all goes on once the fault is gone.
+      await recovered();
+      const asked = first.done ? 0 : await finish(target);
+      assert.deepEqual(await world.differences(target), []);
+      return [first.text, asked ? `done by run ${asked + 1}` : ""];
+    });
   }
 
-  for (const direction of ["drain", "restore"] as const) {
-    const name = "pulumi up is killed";
-    group(name, direction, () =>
-      steps[direction].map((step) => [
-        cellName(direction, name, step),
-        async () => {
-          const target = targetOf(direction);
-          const start: Target = direction === "drain" ? "both" : "region2";
-          // What was done without Pulumi is known to both stacks before.
-          await bringTo(start);
-          changeServing(start, join(world.sandbox.folder, "project"));
-          const all = [process.execPath, ...typescript, "commands/up.ts", "--yes"];
-          await world.sandbox.must("region1", ...all);
-          const began = new Date().toISOString();
-          const run = await world.up(target);
-          const region = leadOf(target);
-          const log = async () =>
-            (
-              await world.sandbox.tool(
-                region,
-                ...["kubectl", "-n", `restate-${region}`, "logs", "--tail=-1", `--since-time=${began}`],
-                ...["-l", "app.kubernetes.io/component=handover"],
-              )
-            ).stdout;
-          while (!run.over && !(await log()).includes(step)) await sleep(100);
-          const inTime = !run.over;
-          run.kill();
-          await run.ended;
-          await callsGoOn();
-          await world.sandbox.must("region1", ...all);
-          assert.deepEqual(await world.differences(target), []);
-          note(cellName(direction, name, step), inTime ? "killed" : "ended before it was killed", "done by npm run up");
-        },
-      ]),
-    );
-  }
+  group("pulumi up is killed", async (direction, step) => {
+    const target = targetOf(direction);
+    const start: Target = direction === "drain" ? "both" : "region2";
+    // What was done without Pulumi is known to both stacks before.
+    await bringTo(start);
+    changeServing(start, join(world.sandbox.folder, "project"));
+    const all = [process.execPath, ...typescript, "commands/up.ts", "--yes"];
+    await world.sandbox.must("region1", ...all);
+    const began = new Date().toISOString();
+    const run = await world.up(target);
+    const region = leadOf(target);
+    const log = async () =>
+      (
+        await world.sandbox.tool(
+          region,
+          ...["kubectl", "-n", `restate-${region}`, "logs", "--tail=-1", `--since-time=${began}`],
+          ...["-l", "app.kubernetes.io/component=handover"],
+        )
+      ).stdout;
+    while (!run.over && !(await log()).includes(step)) await sleep(100);
+    const inTime = !run.over;
+    run.kill();
+    await run.ended;
+    await callsGoOn();
+    await world.sandbox.must("region1", ...all);
+    assert.deepEqual(await world.differences(target), []);
+    return [inTime ? "killed" : "ended before it was killed", "done by npm run up"];
+  });
 });
