@@ -171,7 +171,7 @@ export class FaultWorld {
       [`${stack}: namespaces`]: names(await list("namespaces")).filter((name) => name.includes("restate")),
     };
     const kinds = [
-      "services,statefulsets,jobs,serviceaccounts,poddisruptionbudgets,persistentvolumeclaims,configmaps",
+      "services,statefulsets,jobs,cronjobs,serviceaccounts,poddisruptionbudgets,persistentvolumeclaims,configmaps",
     ].join();
     const all = names(await list(kinds, "-n", `restate-${stack}`));
     found[`${stack}: objects`] = all.filter(
@@ -204,7 +204,9 @@ export const deployed: Inventory = {
       [`${stack}: target groups`]: ["target group", "target group", "target group"],
       [`${stack}: namespaces`]: [`Namespace/restate-${stack}`],
       [`${stack}: objects`]: [
+        "ConfigMap/restate-handover",
         ...(stack === "region1" ? ["ConfigMap/restate-provision", "Job/restate-provision"] : []),
+        ...["both", stack].map((target) => `CronJob/restate-serve-${target}`),
         ...[0, 1, 2].map((i) => `PersistentVolumeClaim/storage-restate-${i}`),
         "PodDisruptionBudget/restate",
         "Service/restate",
