@@ -148,8 +148,8 @@ export function describeHandover(order: HandoverOrder, before: Serving): string[
   if (target === "both") {
     const back = before === "region1" ? "region2" : "region1";
     return [
-      `the nodes of ${back} take records and partitions again, every log is written in both regions`,
-      `every partition gets a processor in ${back}, which catches up`,
+      `every partition gets a processor in ${back} again, which catches up`,
+      `the nodes of ${back} take records again, every log is written in both regions`,
       `the nodes of ${back} join the metadata store again, one by one; then each region leads half of the partitions`,
     ];
   }

@@ -97,7 +97,7 @@ wait_until() {
     fi
     keep_lock
     [[ $now != *"does not answer"* ]] || find_address || true
-    [ -n "$heads" ] || note_heads
+    [ -n "$heads" ] || note_heads || true
     sleep 0.1
   done
 }
@@ -148,11 +148,13 @@ change_all() {
   wait || true
 }
 
-# note_heads: how far each partition is now, for `behind`; asked again if the cluster does not answer.
+# note_heads: observes, and notes how far each partition is now, for `behind`. Fails if the cluster does not answer; asked again
+# where something waits.
 heads=""
 note_heads() {
-  heads=$(query "select partition_id as id, max(applied_log_lsn) as lsn from partition_state group by partition_id" |
-    jq -sr 'map("(\(.id), \(.lsn // 0))") | join(", ")') || heads=""
+  heads=""
+  observe || return 1
+  heads=$(jq -sr 'map("(\(.partition), \(.applied // 0))") | join(", ")' "$work/progress")
 }
 
 # behind REGION: processors there that have not applied what there was when the heads were noted.
@@ -201,11 +203,11 @@ observe() {
   sed -n "$script" <<<"$rows"
 }
 
-# missing_configuration LOG PARTITION: how the cluster's configuration differs, in words.
+# missing_configuration LOG PARTITION: how the cluster's configuration differs, in words; what is empty may be anything.
 missing_configuration() {
   local text log partition
   text=$(ctl config get 2>/dev/null) || { echo "the cluster's configuration cannot be read"; return; }
   log=$(sed -n 's/^[^A-Z]*Log replication: //p' <<<"$text") partition=$(sed -n 's/^[^A-Z]*Partition replication: //p' <<<"$text")
-  [ "$log" = "$1" ] || echo "the cluster is configured to replicate logs ${log:-not at all}, not $1"
-  [ "$partition" = "$2" ] || echo "the cluster is configured to replicate partitions ${partition:-not at all}, not $2"
+  [ -z "$1" ] || [ "$log" = "$1" ] || echo "the cluster is configured to replicate logs ${log:-not at all}, not $1"
+  [ -z "$2" ] || [ "$partition" = "$2" ] || echo "the cluster is configured to replicate partitions ${partition:-not at all}, not $2"
 }

@@ -41,7 +41,9 @@ drain() {
   local spare
 
   # First, while nothing was taken from $from yet: a leader that is asked to move hands over in a blink, and callers notice one
-  # that loses its node.
+  # that loses its node. Those in $to are kept where they are too, also afterwards: with nothing asked of it the cluster leads from
+  # the last of a partition's nodes, and would move each leader when its partition gets another node, and once more when that goes.
+  # If the node is lost another one leads all the same.
   if $can_pin; then
     step "every partition is led from $to"
     insist "every partition is led from $to" 2 leaders_to_move pins
@@ -71,7 +73,7 @@ drain() {
   step "every partition lives in $to alone, and is led from there"
   wait_until "every partition lives in $to alone" processors_left
   wait_until "every partition is led from $to" leaders_left
-  note_heads
+  note_heads || true
   wait_until "the processors in $to have caught up" behind "$to"
 }
 
@@ -82,7 +84,16 @@ next_to_leave() {
 pins() { pins_to "$to"; }
 # Leaders that can still be asked to move. If $from is lost meanwhile, its partitions get others once their logs are written in
 # $to alone: until then no record can be written at all.
-leaders_to_move() { lost "$from" || leaders_left; }
+leaders_to_move() {
+  local left
+  ! lost "$from" || return 0
+  left=$(leaders_left)
+  if [ -n "$left" ]; then
+    printf '%s\n' "$left"
+  elif [ "$changes" -eq "${step_changes:?}" ]; then
+    echo "the leaders in $to are not kept there"
+  fi
+}
 # Sequencers that can still be moved, which takes nodes in both regions.
 sequencers_to_move() { lost "$from" || sequencers_left; }
 sequencers_there() { moves_of_sequencers sequencers_left "$(nodes_in "$to")"; }

@@ -80,52 +80,56 @@ unsaved() {
     | "partition \(.partition): \($records) records since its last snapshot, and \($most) are allowed"' "$work/progress"
 }
 
-# pins_to REGION [half]: for each partition that is led elsewhere (with half: for so many that the region leads half of
-# all), the command that asks for its processor in the region as leader.
+# pins_to REGION [half]: the commands that ask for each partition's leader in the region: the one it has, if it is there, or its
+# processor there. With half: only for so many that are led elsewhere that the region leads half of all.
 pins_to() {
   jq -nr --arg region "$1" --arg half "${2:-}" --slurpfile nodes "$work/nodes" --slurpfile partitions "$work/partitions" --slurpfile replicas "$work/replicas" '
     [$nodes[] | select(.location == $region) | .id] as $there
     | [$partitions[] | select(.leader | IN($there[]) | not)] as $elsewhere
-    | (if $half == "" then ($elsewhere | length) else (($partitions | length) / 2 | floor) - (($partitions | length) - ($elsewhere | length)) end) as $wanted
+    | ((($partitions | length) / 2 | floor) - (($partitions | length) - ($elsewhere | length))) as $wanted
     # Those whose order of processors has the leader to be last come first.
-    | ($elsewhere | if $half == "" then . else sort_by([.id % 2, .id]) end)[:([$wanted, 0] | max)]
-    | map(.id as $id | {id: $id, node: first($replicas[] | select(.partition == $id and .membership == "current" and (.node | IN($there[]))) | .node)})
+    | (if $half == "" then $partitions else ($elsewhere | sort_by([.id % 2, .id]))[:([$wanted, 0] | max)] end)
+    | map(.id as $id | {id: $id, node: first((.leader | select(IN($there[]))),
+        ($replicas[] | select(.partition == $id and .membership == "current" and (.node | IN($there[]))) | .node))})
     | group_by(.node)[]
     | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
 }
+unpinning() { echo "partitions leadership unpin $partition_range"; }
 
-# renewals GATE NODES REPLICATION: for each log for which the gate does not hold, the command that seals its newest segment and
-# begins one on some of the given nodes. Its sequencer is the partition's leader, or, if that is none of those nodes or not alive,
-# another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader. The
-# segment is on as many nodes as the cluster would choose, by turns of both regions: in place of a larger set it never chooses another,
-# also if one of the nodes has lost its volume.
+# renewals GATE NODES REPLICATION [SEQUENCERS]: for each log for which the gate does not hold, the command that seals its newest
+# segment and begins one on some of the given nodes, sequenced by one of the nodes SEQUENCERS, or by any of them. The segment is on as
+# many nodes as the cluster would choose, by turns of both regions: in place of a larger set it never chooses another, also if one
+# of the nodes has lost its volume.
 renewals() {
   # shellcheck disable=SC2016 # a jq program
-  each_log "$1" "$2" '
+  each_log "$1" "${4:-$2}" '
     def from($start): if length == 0 then . else .[$start % length:] + .[:$start % length] end;
-    first($able[] | select(.id == $sequencer) | .location) as $home
+    [$alive[] | select(.id | IN($nodes | split(",")[]))] as $able
+    | first($able[] | select(.id == $sequencer) | .location) as $home
     | ([$able[] | select(.location != $home) | .id] | from($id)) as $away
     | ([$able[] | select(.location == $home and .id != $sequencer) | .id] | from($id)) as $near
     | [$sequencer, ([$away, $near] | transpose | flatten[] | values)][:$size]
-    | "--replication \($replication) --nodeset \(join(","))"' --arg replication "${3// /}" --argjson size $((2 * $(copies "$3") - 1))
+    | "--replication \($replication) --nodeset \(join(","))"' \
+    --arg nodes "$2" --arg replication "${3// /}" --argjson size $((2 * $(copies "$3") - 1))
 }
 
-# moves_of_sequencers GATE NODES: the same, with nothing changed but the sequencer, which is to be on one of the nodes.
+# moves_of_sequencers GATE SEQUENCERS: the same, with nothing changed but the sequencer.
 moves_of_sequencers() { each_log "$1" "$2" '""'; }
 
-# each_log GATE NODES PROGRAM [OPTION…]: `logs reconfigure` for each log for which the gate does not hold, with what a jq program, which
-# may need options, says of its partition besides its sequencer. $sequencer is chosen as above, from those of the nodes that are
-# alive, $able. The command is given to the old sequencer, if it is alive: it alone knows for certain what was written, also where so
+# each_log GATE SEQUENCERS PROGRAM [OPTION…]: `logs reconfigure` for each log for which the gate does not hold, with what a jq program,
+# which may need options, says of its partition besides its sequencer. That is, of those of the nodes that are alive, the partition's
+# leader or else another of its processors: without one that lives, a partition whose log was lost with a region never gets a leader.
+# The command is given to the old sequencer, if it is alive: it alone knows for certain what was written, also where so
 # many nodes are lost that the others cannot tell.
 each_log() {
   local ids
   ids=$("$1" | sed -n 's/^log \([0-9]*\) .*/\1/p' | jq -sc .)
-  jq -r --argjson ids "$ids" --arg nodes "$2" --argjson known "$NODES" "${@:4}" \
+  jq -r --argjson ids "$ids" --arg sequencers "$2" --argjson known "$NODES" "${@:4}" \
     --slurpfile all "$work/nodes" --slurpfile replicas "$work/replicas" --slurpfile logs "$work/logs" '
     [$all[] | select(.state == "alive")] as $alive
-    | [$alive[] | select(.id | IN($nodes | split(",")[]))] as $able
+    | [$alive[].id | select(IN($sequencers | split(",")[]))] as $candidates
     | select(.id | IN($ids[])) | .id as $id
-    | first((.leader, ($replicas[] | select(.partition == $id) | .node)) | select(IN($able[].id))) as $sequencer
+    | first((.leader, ($replicas[] | select(.partition == $id) | .node)) | select(IN($candidates[]))) as $sequencer
     | first($logs[] | select(.log == $id) | .sequencer // "" | split(":")[0]) as $old
     | (first($alive[] | select(.id == $old) | .name as $name | $known[] | select(.name == $name) | "\(.address) ") // "")
       + "logs reconfigure --log-id \($id) --provider replicated " + ('"$3"') + " --sequencer \($sequencer)"' "$work/partitions"
@@ -164,7 +168,7 @@ resolve() {
 look() {
   local i
   for i in 1 2 3 4 5; do
-    if find_address && observe && read_record; then break; fi
+    if find_address && note_heads && read_record; then break; fi
     [ "$i" -lt 5 ] || fail "the cluster does not answer: none of ${addresses[*]}" \
       "Nothing was changed. Look at the pods (kubectl get pods) and their load balancers (kubectl get services). Next: $NEXT"
     sleep 1
@@ -211,13 +215,15 @@ check() {
 settle=${SETTLE:-8}
 obstacles_settled() {
   local lines until=$((SECONDS + settle))
-  note_heads
   while :; do
     lines=$(obstacles)
     [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
-    sleep 0.5
-    observe || true
-    [ -n "$heads" ] || note_heads
+    if [[ $lines == *" has applied "* ]]; then
+      while [ -n "$(behind "$to")" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+    else
+      sleep 0.5
+    fi
+    if [ -n "$heads" ]; then observe || true; else note_heads || true; fi
   done
   [ -z "$lines" ] || printf '%s\n' "$lines"
 }
@@ -253,9 +259,10 @@ run() {
   if [ -n "$open" ]; then
     if [ "$TARGET" = both ]; then restore; else drain; fi
   fi
-  # Also where nothing else is left to do: a run that was killed may have left leaders pinned.
-  step "the cluster may move leaders by itself again"
-  if $can_pin; then change partitions leadership unpin "$partition_range"; fi
+  step "all of it still holds"
+  # Where both regions serve, the cluster chooses its leaders. Also where nothing else is left to do: a run that was killed may have
+  # left some pinned.
+  if $can_pin && [ "$TARGET" = both ]; then change_all "$(unpinning)"; fi
   wait_until "all that was done still holds" outstanding
   step "a snapshot holds what was written before"
   save

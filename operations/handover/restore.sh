@@ -21,6 +21,15 @@ obstacles_to_restore() {
 }
 
 restore() {
+  # Processors first: until they have caught up, which may take long, every record is written in $to alone, the cluster has no reason
+  # to begin a log anew, and leaders stay where the drain has pinned them.
+  step "every partition lives in both regions"
+  insist "the configuration asks for partitions in both regions" 5 partitions_alone partitions_for_both
+  change_all "$(active_workers)"
+  insist "every partition lives in both regions" 5 processors_apart active_workers
+  note_heads || true
+  wait_until "the processors in $from have caught up" behind "$from"
+
   # One node that takes records, the configuration, then the others: with one, no two nodes that are chosen are both in $from.
   step "nodes of $from are chosen again"
   change_all "$(admission_of_one)"
@@ -28,41 +37,43 @@ restore() {
   insist "nodes of $from are chosen again" 5 returning_nodes admissions
 
   step "every log is written in both regions"
-  insist "every log is written in both regions" 2 logs_apart renewals_in_both
-
-  step "every partition lives in both regions"
-  wait_until "every partition lives in both regions" processors_apart
-  note_heads
-  wait_until "the processors in $from have caught up" behind "$from"
+  insist "every log is written in both regions" 5 logs_apart renewals_in_both
 
   # Only now, so that until here the loss of $from takes no majority with it.
   step "the metadata store is in both regions"
   insist "the metadata store is in both regions" 3 metadata_apart next_to_join
 
+  # Last, since a log's sequencer follows its leader, and if it is lost with $from nobody can tell how far the log is written.
   if $can_pin; then
     step "each region leads half of the partitions"
-    insist "each region leads half of the partitions" 2 leaders_apart pins_for_half
+    insist "each region leads half of the partitions" 3 leaders_apart leaders_for_half
   fi
 }
 
 next_to_join() {
   jq -rs 'map(select(.metadata != "member") | .id) | sort_by(.[1:] | tonumber) | .[:1][] | "metadata-server add-node \(.)"' "$work/nodes"
 }
+# The cluster's own choice first, which is where leaders stay, and which a drain has kept from having its way.
+leaders_for_half() {
+  if [ "$changes" -eq "$step_changes" ]; then unpinning; else pins_for_half; fi
+}
 # Also towards the one that carried the cluster: a drain that was given up may have left it without leaders.
 pins_for_half() { pins_to "$from" half; pins_to "$to" half; }
-renewals_in_both() { renewals logs_apart "$(nodes_in "$to"),$(nodes_in "$from")" "$LOG_BOTH"; }
+# Sequenced in $to, wherever a partition is led by now: until the store is in both regions no log may need $from to tell its end.
+renewals_in_both() { renewals logs_apart "$(nodes_in "$to"),$(nodes_in "$from")" "$LOG_BOTH" "$(nodes_in "$to")"; }
 
+partitions_alone() { missing_configuration "" "$PARTITION_BOTH"; }
+partitions_for_both() { echo "config set --partition-replication ${PARTITION_BOTH// /}"; }
 configuration_for_both() { echo "config set --log-replication ${LOG_BOTH// /} --partition-replication ${PARTITION_BOTH// /}"; }
 
-# The commands that let the first node of $from take records, unless one does already (a drain that was given up leaves one)
-# or it is the only one, and all of them partitions; and those that let all of them take both.
+# The command that lets the first node of $from take records, unless one does already (a drain that was given up leaves one)
+# or it is the only one; and those that let all of them take records and partitions.
 admission_of_one() {
   local all
   all=$(nodes_in "$from")
   if [[ $all = *,* ]] && [ -z "$(nodes_in "$from" '.storage_state == "read-write"')" ]; then
     echo "nodes set-storage-state --nodes ${all%%,*} --storage-state read-write"
   fi
-  active_workers
 }
 admissions() {
   put_into storage read-write '.storage_state != "read-write"'

@@ -51,7 +51,7 @@ const [drained, carrying] = [regions[0]!.name, regions[1]!.name];
 const namespace = `restate-${carrying}`;
 
 /** The step of ours with which the cluster is where it shall be, and every gate has been looked at once more. */
-const lastCondition = "the cluster may move leaders by itself again";
+const lastCondition = "all of it still holds";
 
 type Order = "original" | "ours";
 /** `both` or the carrying region. */

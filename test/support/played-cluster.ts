@@ -216,7 +216,9 @@ export class PlayedCluster {
       const able = one.replicas.filter((id) => this.node(id).state === "alive");
       const can = this.takesRecords(log) ? able : [];
       if (one.pinned && can.includes(one.pinned)) one.leader = one.pinned;
-      else if (!one.leader || !able.includes(one.leader)) one.leader = can[0] ?? null;
+      // Of itself the cluster leads from one that the set of processors decides, wherever the leader was.
+      else if (can.length > 0) one.leader = can[p % can.length]!;
+      else if (!one.leader || !able.includes(one.leader)) one.leader = null;
       for (const id of able) one.applied[id] = this.frozen.has(id) ? (one.applied[id] ?? 0) : log.tail;
       for (const id of Object.keys(one.applied)) if (!one.replicas.includes(id)) delete one.applied[id];
     });
@@ -340,10 +342,11 @@ export class PlayedCluster {
     }
     if (command === "nodes set-storage-state" || command === "nodes set-worker-state") return this.setState(words);
     if (command === "config set") {
-      this.config = {
-        log: printed(flag(words, "--log-replication")),
-        partition: printed(flag(words, "--partition-replication")),
-      };
+      // What is not said stays as it was.
+      for (const kind of ["log", "partition"] as const) {
+        const name = `--${kind}-replication`;
+        if (words.includes(name)) this.config[kind] = printed(flag(words, name));
+      }
       return { code: 0 };
     }
     if (command === "logs reconfigure") return this.reconfigure(words, address);

@@ -109,7 +109,7 @@ test("comparisons show medians, their ratio, and which targets are met", () => {
 describe("handovers in two orders", () => {
   const steps = [
     { step: "every partition is led from region2", seconds: 1.5, changes: 2 },
-    { step: "the cluster may move leaders by itself again", seconds: 0.5, changes: 1 },
+    { step: "all of it still holds", seconds: 0.5, changes: 1 },
     { step: "a snapshot holds what was written before", seconds: 7, changes: 1 },
   ];
 
