@@ -94,6 +94,7 @@ pins_to() {
     | group_by(.node)[]
     | "partitions leadership pin --node \(.[0].node) \(map(.id | tostring) | join(" "))"'
 }
+# The command that leaves all leaders to the cluster.
 unpinning() { echo "partitions leadership unpin $partition_range"; }
 
 # renewals GATE NODES REPLICATION [SEQUENCERS]: for each log for which the gate does not hold, the command that seals its newest
@@ -187,6 +188,7 @@ look() {
   read -r number serving unfinished resumed < <(jq -r --arg to "$TARGET" '"\(.number) \(.serving) \(.unfinished != null) \(.unfinished == $to)"' <<<"$record")
 }
 
+leaders_moved_meanwhile() { if $can_pin && [ "$TARGET" = both ]; then pins_for_half; fi; }
 told() { missing everything-is-told nodes="${#names[@]}" partitions="$partition_count"; }
 outstanding() {
   if [ "$TARGET" = both ]; then outstanding_restore; else outstanding_drain; fi
@@ -256,14 +258,15 @@ run() {
   observe || fail "the cluster does not answer" "Next: $NEXT"
   cp "$work/logs" "$work/logs.before"
   cp "$work/progress" "$work/progress.before"
-  if [ -n "$open" ]; then
-    if [ "$TARGET" = both ]; then restore; else drain; fi
+  if [ "$TARGET" = both ]; then
+    [ -z "$open" ] || restore
+    # Also where nothing else is left to do: a run that was killed may have left some pinned.
+    ! $can_pin || spread_leaders
+  elif [ -n "$open" ]; then
+    drain
   fi
   step "all of it still holds"
-  # Where both regions serve, the cluster chooses its leaders. Also where nothing else is left to do: a run that was killed may have
-  # left some pinned.
-  if $can_pin && [ "$TARGET" = both ]; then change_all "$(unpinning)"; fi
-  wait_until "all that was done still holds" outstanding
+  insist "all that was done still holds" 3 outstanding leaders_moved_meanwhile
   step "a snapshot holds what was written before"
   save
   step ""

@@ -42,20 +42,22 @@ restore() {
   # Only now, so that until here the loss of $from takes no majority with it.
   step "the metadata store is in both regions"
   insist "the metadata store is in both regions" 3 metadata_apart next_to_join
+}
 
-  # Last, since a log's sequencer follows its leader, and if it is lost with $from nobody can tell how far the log is written.
-  if $can_pin; then
-    step "each region leads half of the partitions"
-    insist "each region leads half of the partitions" 3 leaders_apart leaders_for_half
-  fi
+# The last step of a restore, since a log's sequencer follows its leader, and if it is lost with $from nobody can tell how far the log
+# is written. A drain has pinned leaders; the cluster's own choice comes first, and where it does not spread them pins stay.
+spread_leaders() {
+  local until
+  step "each region leads half of the partitions"
+  change_all "$(unpinning)"
+  until=$((SECONDS + ${settle:?} / 2))
+  sleep 0.5
+  while [ -n "$(leaders_apart)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+  insist "each region leads half of the partitions" 3 leaders_apart pins_for_half
 }
 
 next_to_join() {
   jq -rs 'map(select(.metadata != "member") | .id) | sort_by(.[1:] | tonumber) | .[:1][] | "metadata-server add-node \(.)"' "$work/nodes"
-}
-# The cluster's own choice first, which is where leaders stay, and which a drain has kept from having its way.
-leaders_for_half() {
-  if [ "$changes" -eq "$step_changes" ]; then unpinning; else pins_for_half; fi
 }
 # Also towards the one that carried the cluster: a drain that was given up may have left it without leaders.
 pins_for_half() { pins_to "$from" half; pins_to "$to" half; }

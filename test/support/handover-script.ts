@@ -201,7 +201,7 @@ const restoreOrder = [
   () => /^logs reconfigure /,
   () => /^metadata-server add-node /,
   () => /^partitions leadership (un)?pin /,
-  () => /^(partitions leadership unpin .*|snapshots create)$/,
+  () => /^snapshots create$/,
 ];
 
 /**
@@ -218,8 +218,8 @@ export function watchHandover(cluster: PlayedCluster, region: string, direction:
   let reached = 0;
   cluster.changed = () => {
     for (const [i, command] of cluster.commands.slice(seen).entries()) {
-      // A run that goes on where another was killed keeps leaders where they are, as that one did.
-      const pins = (one: string) => one.startsWith("partitions leadership pin ");
+      // A run that goes on where another was killed pins or unpins leaders, as that one did.
+      const pins = (one: string) => one.startsWith("partitions leadership ");
       if (pins(command) && cluster.commands.slice(begin, seen + i).some(pins)) continue;
       if (command.includes("--force")) faults.add(`forced: ${command}`);
       const place = order.findIndex((pattern, i) => i >= reached && pattern.test(command));
@@ -270,8 +270,8 @@ export function differences(stage: HandoverStage, target: Serving): string[] {
   });
   cluster.partitions.forEach((one, i) => {
     expect(`partition ${i}`, [regionsOf(one.replicas), one.next], [wanted, []]);
-    // Where both regions serve the cluster chooses, if it can be told.
-    if (isBoth && cluster.canPin) expect(`pin of partition ${i}`, one.pinned, undefined);
+    // Where both regions serve a pin stays only where the cluster's own choice would not spread leaders.
+    if (isBoth && cluster.canPin && one.pinned) expect(`pin of partition ${i}`, one.pinned, one.leader);
     if (!ids.includes(one.leader ?? "")) found.push(`partition ${i} is led by ${one.leader}`);
     // Later segments may begin while the snapshot is made; what was there before the handover is in it.
     if (one.archived < cluster.logs[i]!.base - 1) found.push(`partition ${i} is archived up to ${one.archived}`);

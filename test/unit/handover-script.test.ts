@@ -79,7 +79,7 @@ async function killedAtEach(stage: HandoverStage, target: "both" | "region2"): P
       if (fate !== "killed before") given.add(command);
       return fate;
     };
-    const run = await stage.run(target, { LEASE: "1" });
+    const run = await stage.run(target, { LEASE: "1", SETTLE: "2" });
     assert.deepEqual([...faults], [], run.out);
     if (run.code === 0) break;
     assert.equal(run.code, null, run.out);
