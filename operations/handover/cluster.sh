@@ -102,6 +102,11 @@ wait_until() {
   done
 }
 
+# give_until SECOND COMMAND…: repeats a command that prints what is missing until it prints nothing, or until that second of the run.
+give_until() {
+  while [ -n "$("${@:2}")" ] && [ "$SECONDS" -lt "$1" ]; do sleep 0.1; done
+}
+
 # insist WHAT SECONDS GATE MAKE: gives the commands that MAKE prints until GATE holds: again once something has changed, or
 # after so many seconds in which nothing has. (The cluster now and then misses one, and looks by itself twice a minute.)
 insist() {

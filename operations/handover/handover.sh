@@ -221,7 +221,7 @@ obstacles_settled() {
     lines=$(obstacles)
     [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
     if [[ $lines == *" has applied "* ]]; then
-      while [ -n "$(behind "$to")" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+      give_until "$until" behind "$to"
     else
       sleep 0.5
     fi

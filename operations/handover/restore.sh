@@ -47,12 +47,10 @@ restore() {
 # The last step of a restore, since a log's sequencer follows its leader, and if it is lost with $from nobody can tell how far the log
 # is written. A drain has pinned leaders; the cluster's own choice comes first, and where it does not spread them pins stay.
 spread_leaders() {
-  local until
   step "each region leads half of the partitions"
   change_all "$(unpinning)"
-  until=$((SECONDS + ${settle:?} / 2))
   sleep 0.5
-  while [ -n "$(leaders_apart)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+  give_until $((SECONDS + ${settle:?} / 2)) leaders_apart
   insist "each region leads half of the partitions" 3 leaders_apart pins_for_half
 }
 

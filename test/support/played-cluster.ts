@@ -58,6 +58,10 @@ export interface Answer {
 /** What a test has happen to a command that changes the cluster: `lost` is answered as done, and nothing comes of it. */
 export type Fate = "done" | "lost" | "killed before" | "killed after";
 
+/** Of itself the cluster leads from one that the set of a partition's processors decides, wherever the leader was. */
+export const ownLeader = (processors: readonly string[], partition: number): string | undefined =>
+  processors[partition % processors.length];
+
 /** `{node: 3, region: 2}` in numbers; what is not said is 1. */
 export function copies(replication: string): { node: number; region: number } {
   const number = (word: string) => Number(new RegExp(`${word}: *(\\d+)`).exec(replication)?.[1] ?? 1);
@@ -216,8 +220,7 @@ export class PlayedCluster {
       const able = one.replicas.filter((id) => this.node(id).state === "alive");
       const can = this.takesRecords(log) ? able : [];
       if (one.pinned && can.includes(one.pinned)) one.leader = one.pinned;
-      // Of itself the cluster leads from one that the set of processors decides, wherever the leader was.
-      else if (can.length > 0) one.leader = can[p % can.length]!;
+      else if (can.length > 0) one.leader = ownLeader(can, p)!;
       else if (!one.leader || !able.includes(one.leader)) one.leader = null;
       for (const id of able) one.applied[id] = this.frozen.has(id) ? (one.applied[id] ?? 0) : log.tail;
       for (const id of Object.keys(one.applied)) if (!one.replicas.includes(id)) delete one.applied[id];
