@@ -77,7 +77,7 @@ put_into() {
 # unsaved: partitions with more records since their last snapshot than are allowed.
 unsaved() {
   jq -r --argjson most "$MAX_UNSAVED" '((.applied // 0) - (.archived // 0)) as $records | select($records > $most)
-    | "partition \(.partition): \($records) records since its last snapshot, and \($most) are allowed"' "$work/progress"
+    | "partition \(.partition): \($records) records since its last snapshot\(if .archived == null then " (none is known of)" else "" end), and \($most) are allowed"' "$work/progress"
 }
 
 # pins_to REGION [half]: the commands that ask for each partition's leader in the region: the one it has, if it is there, or its

@@ -196,6 +196,7 @@ describe("refused before the first change, with everything that is missing", { c
       stage.cluster.live();
       stage.cluster.frozen.add(stage.cluster.in("region2")[0]!.id);
       stage.cluster.partitions[1]!.archived = 10;
+      (stage.cluster.partitions[0] as { archived: number | null }).archived = null;
       const before = snapshotOf(stage.cluster);
       const run = await stage.run("region2", { SETTLE: "0", MAX_UNSAVED: "50" });
       assert.equal(run.code, 1, run.out);
@@ -207,6 +208,7 @@ describe("refused before the first change, with everything that is missing", { c
       assert.deepEqual(numberless, [
         "partition 0 on restate-0.region2 has applied",
         "partition 1 on restate-0.region2 has applied",
+        "partition 0: N records since its last snapshot (none is known of), and 50 are allowed",
         "partition 1: N records since its last snapshot, and 50 are allowed",
         "Next: npm run status, then pulumi up --stack one",
       ]);
