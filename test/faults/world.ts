@@ -1,6 +1,7 @@
 /** A sandbox in which deployments are disturbed, and what there is in it afterwards. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { KubeConfig, type KubernetesListObject, type V1Secret, Watch } from "@kubernetes/client-node";
 import { type AwsControl, awsControl, type Fault } from "../../sandbox/aws/control";
 import { typescript } from "../../sandbox/world/paths";
@@ -184,9 +185,14 @@ export class FaultWorld {
     return found;
   }
 
-  /** Waits until no load balancer is left behind by Services that are gone, and says what there is then. */
-  settledInventory(right: (found: Inventory) => boolean): Promise<Inventory> {
-    return eventually(60, () => this.inventory(), right);
+  /** Demands that there is just this, once no load balancer is left behind by Services that are gone. */
+  async settles(expected: Inventory): Promise<void> {
+    const found = await eventually(
+      60,
+      () => this.inventory(),
+      (seen) => isDeepStrictEqual(seen, expected),
+    ).catch(() => this.inventory());
+    assert.deepEqual(found, expected);
   }
 }
 
