@@ -6,11 +6,15 @@ import type { Placement } from "../kubernetes/placement";
 import { chooseSubnets, type SubnetMap } from "../kubernetes/subnets";
 import type { NodeOutputs } from "../outputs";
 import { loadBalancerName, type NodeIdentity, nodePort } from "../topology";
+import { fingerprint } from "./clusterJob";
 
 /** Class of load balancers that the AWS Load Balancer Controller takes care of. */
 const loadBalancerClass = "service.k8s.aws/nlb";
 
 const annotationPrefix = "service.beta.kubernetes.io/aws-load-balancer-";
+
+/** Annotation that tells one version of a Service's annotations from another. */
+const versionAnnotation = "restate-two-regions/version";
 
 export interface NodeLoadBalancersArgs {
   namespace: string;
@@ -58,13 +62,23 @@ function serviceAnnotations(input: AnnotationInput): Record<string, string> {
   if (input.targetType === "instance") lb["target-node-labels"] = `topology.kubernetes.io/zone=${input.zone}`;
   const tags = Object.entries(input.tags);
   if (tags.length > 0) lb["additional-resource-tags"] = tags.map(([key, value]) => `${key}=${value}`).join(",");
-  return {
+  const asked = {
     ...Object.fromEntries(Object.entries(lb).map(([key, value]) => [annotationPrefix + key, value])),
     ...Object.fromEntries(input.dnsAnnotationPrefixes.map((prefix) => [`${prefix}hostname`, node.hostname])),
+  };
+  const version = fingerprint(asked);
+  return {
+    ...asked,
     // An annotation that someone has edited is taken back; without this, a preview fails on the conflict.
     "pulumi.com/patchForce": "true",
     ...appliedByStack,
-    "pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0].hostname}",
+    // Pulumi keeps what it saw when the wait was over. After an update that may be the Service as it was before, which has a host
+    // name as well (Services have no generation to tell): the next update would then find a change that is none.
+    [versionAnnotation]: version,
+    "pulumi.com/waitFor": JSON.stringify([
+      "jsonpath={.status.loadBalancer.ingress[0].hostname}",
+      `jsonpath={.metadata.annotations['${versionAnnotation}']}=${version}`,
+    ]),
   };
 }
 
