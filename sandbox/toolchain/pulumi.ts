@@ -274,7 +274,8 @@ export function pulumiEnv(options: PulumiEnvOptions): Record<string, string> {
   return {
     PATH: [binDir, process.env.PATH].join(delimiter),
     PULUMI_HOME: options.home,
-    PULUMI_BACKEND_URL: `file://${options.backendDir}`,
+    // Without files of attributes, which are not written in one step: one that a killed run left half would make the state unreadable.
+    PULUMI_BACKEND_URL: `file://${options.backendDir}?metadata=skip`,
     // The state is the sandbox's own and holds no secret of anybody; a known passphrase lets it be read everywhere.
     PULUMI_CONFIG_PASSPHRASE: "restate-sandbox",
     PULUMI_SKIP_UPDATE_CHECK: "true",

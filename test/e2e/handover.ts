@@ -187,10 +187,15 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       );
       assert.match(printed, /receipt: s3:\/\//);
       wanted("both");
-      const before = await clusterState(sandbox);
+      // But for segments: some time after a leader has moved the cluster takes its log's sequencer after it.
+      const settled = async () => {
+        const { logs, ...others } = await clusterState(sandbox);
+        return { ...others, logs: logs.map(({ log_id, replication }) => ({ log_id, replication })) };
+      };
+      const before = await settled();
       // Region2 first: its stack still has fewer nodes than it runs.
       for (const region of ["region2", "region1", "region2"] as const) await sandbox.up(region);
-      assert.deepEqual(await clusterState(sandbox), before);
+      assert.deepEqual(await settled(), before);
       await assertServedBy(sandbox, "both");
       const receipt = await assertReceipt(4, "region1", "both");
       assert.deepEqual(receipt.askedBy, { user: "started by hand in region1" });

@@ -76,7 +76,7 @@ describe("the environment of pulumi", () => {
     assert.match(PATH ?? "", /\/bin:/);
     assert.deepEqual(env, {
       PULUMI_HOME: "/state/home",
-      PULUMI_BACKEND_URL: "file:///state/pulumi",
+      PULUMI_BACKEND_URL: "file:///state/pulumi?metadata=skip",
       PULUMI_CONFIG_PASSPHRASE: "restate-sandbox",
       PULUMI_SKIP_UPDATE_CHECK: "true",
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
