@@ -66,8 +66,8 @@ export function refusal(guarded: Pick<GuardedRegion, "region" | "cluster" | "sta
 
 /** How the guard asks; apart, so that its decisions can be tried without a cluster. */
 export interface Asking {
-  /** Names of the region's Restate pods that run, and how many volumes its nodes have. */
-  look(): Promise<{ pods: string[]; claims: number }>;
+  /** Names of the region's Restate pods that run, how many there are in all, and how many volumes its nodes have. */
+  look(): Promise<{ pods: string[]; all: number; claims: number }>;
   /** Runs a program in a pod and returns what it printed; rejects if it fails. */
   run(pod: string, command: string[], input?: string): Promise<string>;
 }
@@ -82,14 +82,18 @@ export function askCluster(access: ClusterAccess, namespace: string): Asking {
         api.listNamespacedPersistentVolumeClaim({ namespace }),
       ]);
       const running = pods.items.filter((pod) => pod.status?.phase === "Running");
-      return { pods: running.map((pod) => pod.metadata?.name as string), claims: claims.items.length };
+      return {
+        pods: running.map((pod) => pod.metadata?.name as string),
+        all: pods.items.length,
+        claims: claims.items.length,
+      };
     },
     run: (pod, command, input) => runInPod(access, { namespace, pod, container: "restate" }, command, patience, input),
   };
 }
 
 /** First line of an error. */
-const said = (error: unknown) => (error instanceof Error ? error.message : String(error)).split("\n")[0];
+export const said = (error: unknown) => (error instanceof Error ? error.message : String(error)).split("\n")[0];
 
 /** A node's own account of itself: `node_id` is there once it belongs to a provisioned cluster. */
 const healthCommand = [

@@ -7,6 +7,7 @@ import { planHandover } from "./handover/plan";
 import { checkHandover, handoverInWords } from "./handover/preview";
 import { lastHandover, readReceipt } from "./handover/receipts";
 import { handoverSetting } from "./handover/setting";
+import { standbyNow } from "./handover/standby";
 import { readKubeconfig } from "./kubernetes/access";
 import { followJob } from "./kubernetes/jobLog";
 import { awaitPlacements, glancePlacements } from "./kubernetes/placement";
@@ -53,6 +54,17 @@ export = async () => {
     const words = handoverInWords(order, handover.latest?.to ?? "both", check);
     if (typeof check !== "string" && check.obstacles.length === 0) pulumi.log.info(words);
     else pulumi.log.warn(words);
+  }
+  if (handover.runningReplicas < settings.replicas) {
+    const now = await standbyNow(askCluster(access, namespace), {
+      region: settings.region,
+      stack: context.stack,
+      namespace,
+      replicas: settings.replicas,
+      standbyReplicas: handover.runningReplicas,
+    });
+    handover.runningReplicas = now.replicas;
+    if (now.pending) handover.pending.push(now.pending);
   }
   const standby = (pods: readonly string[]) => pods.slice(handover.runningReplicas);
 

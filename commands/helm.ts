@@ -5,6 +5,8 @@ import { coreApi } from "../kubernetes/client";
 
 /** The record of one revision, as Helm keeps it in the cluster. */
 export interface HelmRecord {
+  /** Name of the release. */
+  release: string;
   secret: string;
   uid: string;
   revision: number;
@@ -24,6 +26,7 @@ export function helmRecord({ metadata }: V1Secret): HelmRecord {
   const { name = "", uid = "", labels = {}, creationTimestamp } = metadata ?? {};
   const written = Number(labels.modifiedAt ?? labels.createdAt) * 1000;
   return {
+    release: labels.name ?? "",
     secret: name,
     uid,
     revision: Number(labels.version),
@@ -44,10 +47,10 @@ export function unfinished(records: readonly HelmRecord[]): HelmRecord[] {
   return newest?.status === "uninstalling" ? [...records] : [];
 }
 
-/** All records of a release. */
-export async function readRecords(access: ClusterAccess, { namespace, name }: ReleaseName): Promise<HelmRecord[]> {
+/** All records of the releases in a namespace. */
+export async function readRecords(access: ClusterAccess, namespace: string): Promise<HelmRecord[]> {
   const api = await coreApi(access);
-  const { items } = await api.listNamespacedSecret({ namespace, labelSelector: `owner=helm,name=${name}` });
+  const { items } = await api.listNamespacedSecret({ namespace, labelSelector: "owner=helm" });
   return items.map(helmRecord);
 }
 

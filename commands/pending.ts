@@ -31,6 +31,8 @@ interface PendingOperation {
 export interface StackState {
   resources?: StateResource[];
   pending_operations?: PendingOperation[];
+  /** `time`: when it was last written, at the end of every operation of a run. */
+  manifest?: { time?: string };
 }
 
 /** A service account's association in EKS, whose id only EKS knows. */

@@ -36,6 +36,7 @@ const shortPatience = 10_000;
 const defaultHelmTimeout = 300;
 
 const releaseType = "kubernetes:helm.sh/v3:Release";
+const namespaceType = "kubernetes:core/v1:Namespace";
 
 /** Tells what recovery does, in one line. */
 export type Say = (text: string) => void;
@@ -125,13 +126,18 @@ function refuseUnknown(stack: Stack, created: readonly StateResource[]): void {
 
 /** A release whose newest revision is unfinished. */
 interface Halfway {
-  resource: StateResource;
+  /** Absent where the state does not know of the release: its installation failed before Pulumi could learn what there is. */
+  resource?: StateResource;
   access: ClusterAccess;
   release: ReleaseName;
   records: HelmRecord[];
 }
 
-/** The stack's releases of which nobody finishes the last operation. */
+/** What a resource was asked to be, without marks of secrets. */
+const inputsOf = ({ inputs = {} }: StateResource): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(inputs).map(([key, value]) => [key, plainValue(value)]));
+
+/** The stack's releases of which nobody finishes the last operation, and those in its namespaces that its state has lost. */
 async function findHalfway(
   { state }: Recovery,
   created: readonly StateResource[],
@@ -139,38 +145,61 @@ async function findHalfway(
 ): Promise<Halfway[]> {
   const ofState = (state.resources ?? []).filter((resource) => !resource.delete);
   const begun = (state.pending_operations ?? []).map(({ resource }) => resource.urn);
-  const releases = new Map(
-    [...ofState, ...created, ...deleted].filter(({ type }) => type === releaseType).map((one) => [one.urn, one]),
-  );
+  const all = new Map([...ofState, ...created, ...deleted].map((one) => [one.urn, one]));
+  const releases = [...all.values()].filter(({ type }) => type === releaseType);
   const found: Halfway[] = [];
-  for (const resource of releases.values()) {
+  for (const resource of releases) {
     const access = clusterOf(state, resource);
     if (!access) continue;
-    const { namespace, name, timeout } = Object.fromEntries(
-      Object.entries(resource.inputs ?? {}).map(([key, value]) => [key, plainValue(value)]),
-    ) as unknown as ReleaseName & { timeout?: number };
+    const { namespace, name, timeout } = inputsOf(resource) as unknown as ReleaseName & { timeout?: number };
     const known = begun.includes(resource.urn);
     let records: HelmRecord[];
     try {
-      records = unfinished(
-        await within(known ? clusterPatience : shortPatience, readRecords(access, { namespace, name })),
-      );
+      const there = await within(known ? clusterPatience : shortPatience, readRecords(access, namespace));
+      records = unfinished(there.filter(({ release }) => release === name));
     } catch (error) {
       // Whether the cluster answers matters only if something was interrupted: else the run itself finds out.
       if (!known) continue;
       throw new Error(`what became of Helm release ${namespace}/${name} cannot be read: ${reasonOf(error)}`);
     }
     if (records.length === 0) continue;
-    const seconds = Math.round((Date.now() - Math.max(...records.map((record) => record.writtenAt))) / 1000);
-    if (!known && seconds <= (timeout ?? defaultHelmTimeout)) {
-      throw new Error(
-        `Helm release ${namespace}/${name} is ${records[0]!.status} since ${seconds} s. Wait for it, or, if nothing runs any ` +
-          `more: kubectl -n ${namespace} delete secret ${records.map(({ secret }) => secret).join(" ")}`,
-      );
-    }
+    if (!known) refuseAtWork(state, { namespace, name }, records, timeout);
     found.push({ resource, access, release: { namespace, name }, records });
   }
+
+  for (const resource of all.values()) {
+    if (resource.type !== namespaceType) continue;
+    const access = clusterOf(state, resource);
+    const namespace = (inputsOf(resource).metadata as { name?: string } | undefined)?.name;
+    if (!access || !namespace || releases.some((one) => inputsOf(one).namespace === namespace)) continue;
+    const there = await within(shortPatience, readRecords(access, namespace)).catch(() => []);
+    for (const name of new Set(there.map(({ release }) => release))) {
+      const records = unfinished(there.filter(({ release }) => release === name));
+      if (records.length === 0) continue;
+      refuseAtWork(state, { namespace, name }, records);
+      found.push({ access, release: { namespace, name }, records });
+    }
+  }
   return found;
+}
+
+/**
+ * Throws if somebody may be at work on a release of which no operation was interrupted. Nobody is if its records are older than the
+ * state, since a run writes that last, or older than any operation may take.
+ */
+export function refuseAtWork(
+  { manifest }: StackState,
+  { namespace, name }: ReleaseName,
+  records: readonly HelmRecord[],
+  timeout = defaultHelmTimeout,
+): void {
+  const writtenAt = Math.max(...records.map((record) => record.writtenAt));
+  const seconds = Math.round((Date.now() - writtenAt) / 1000);
+  if (seconds > timeout || writtenAt <= new Date(manifest?.time ?? 0).getTime()) return;
+  throw new Error(
+    `Helm release ${namespace}/${name} is ${records[0]!.status} since ${seconds} s. Wait for it, or, if nothing runs any ` +
+      `more: kubectl -n ${namespace} delete secret ${records.map(({ secret }) => secret).join(" ")}`,
+  );
 }
 
 /** Lets Helm begin anew where it was killed; returns the resources concerned. */
@@ -185,7 +214,7 @@ async function endHalfway(recovery: Recovery, halfway: readonly Halfway[]): Prom
       `Helm release ${release.namespace}/${release.name}: ${status} (revision ${revision}) and nobody at work on it; it begins anew`,
     );
   }
-  return halfway.map(({ resource }) => resource);
+  return halfway.flatMap(({ resource }) => resource ?? []);
 }
 
 /** A Kubernetes object of the state in its cluster; undefined where the resource is none, or its cluster is not known. */

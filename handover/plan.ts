@@ -47,7 +47,7 @@ export interface HandoverPlan {
   latest?: Receipt;
   /** Present in the lead region, once there is something to hand over. */
   order?: HandoverOrder;
-  /** Restate nodes that this region runs now. */
+  /** Restate nodes that this region may run now; more, as long as they hold records (handover/standby.ts). */
   runningReplicas: number;
   /** What waits, for the output `pending`. */
   pending: string[];

@@ -41,6 +41,15 @@ function listed(word: string, numbers: Iterable<number>): string {
   return `${word}${all.length === 1 ? "" : "s"} ${all.join(", ")}`;
 }
 
+/** Restate's numbers of the nodes in a list that it printed. */
+const numbersIn = (nodeset: string | null | undefined): string[] => nodeset?.match(/N\d+/g) ?? [];
+
+/** Whether nodes of the region hold records of any log, old or new. Without those nodes no log that has some can be trimmed. */
+export function holdsRecords(region: string, { nodes, segments }: Pick<RemovalFacts, "nodes" | "segments">): boolean {
+  const holding = new Set(segments.flatMap(({ nodeset }) => numbersIn(nodeset)));
+  return nodes.some((node) => node.location === region && holding.has(node.plain_node_id));
+}
+
 /**
  * Everything that the cluster needs of a region's nodes, one sentence each; empty if the region can go.
  *
@@ -66,8 +75,7 @@ export function neededOf(region: string, facts: RemovalFacts): string[] {
     );
   }
 
-  const here = ({ nodeset }: { nodeset?: string | null }) =>
-    (nodeset?.match(/N\d+/g) ?? []).some((node) => own.has(node));
+  const here = ({ nodeset }: { nodeset?: string | null }) => numbersIn(nodeset).some((node) => own.has(node));
   const logs = facts.logs.filter(here);
   if (logs.length > 0) {
     const ids = logs.map((log) => log.log_id);

@@ -31,7 +31,10 @@ const targeted: [string, Moment][] = [
     { call: { service: "elasticloadbalancing", action: "CreateListener", region: "us-east-1" } },
   ],
   ["region2: bucket exists", { call: { service: "s3", action: "PutBucketTagging", region: "us-west-2" } }],
-  ["region2: replication is put", { call: { service: "s3", action: "GetReplicationConfiguration", region: "us-west-2" } }],
+  [
+    "region2: replication is put",
+    { call: { service: "s3", action: "GetReplicationConfiguration", region: "us-west-2" } },
+  ],
   ["region2: Helm is installing", { helm: "region2", status: "pending-install" }],
   [
     "region2: a Service exists",

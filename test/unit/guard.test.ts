@@ -239,7 +239,7 @@ describe("the guard of a region", () => {
   function cluster(facts: RemovalFacts, more: Partial<{ health: object; snapshots: object; dead: string[] }> = {}) {
     const asked: string[] = [];
     const asking: Asking = {
-      look: async () => ({ pods: ["restate-0", "restate-1"], claims: 2 }),
+      look: async () => ({ pods: ["restate-0", "restate-1"], all: 2, claims: 2 }),
       run: async (pod, command, input) => {
         asked.push(`${pod} ${command[0]}`);
         if (more.dead?.includes(pod)) throw new Error("connection refused\nand more");
@@ -278,11 +278,17 @@ describe("the guard of a region", () => {
     assert.deepEqual(asked.sort(), ["restate-0 curl", "restate-1 curl"]);
   });
   test("one with neither pods nor volumes can go", async () => {
-    const asking: Asking = { look: async () => ({ pods: [], claims: 0 }), run: async () => assert.fail("asked") };
+    const asking: Asking = {
+      look: async () => ({ pods: [], all: 0, claims: 0 }),
+      run: async () => assert.fail("asked"),
+    };
     assert.deepEqual(await reasonsToKeep(asking, guarded), []);
   });
   test("one with volumes but no pod cannot be told", async () => {
-    const asking: Asking = { look: async () => ({ pods: [], claims: 3 }), run: async () => assert.fail("asked") };
+    const asking: Asking = {
+      look: async () => ({ pods: [], all: 0, claims: 3 }),
+      run: async () => assert.fail("asked"),
+    };
     assert.deepEqual(await reasonsToKeep(asking, guarded), [
       "whether it is needed cannot be told, since no pod answers: none runs",
     ]);

@@ -17,6 +17,7 @@ import {
   remedyOf,
   type StackState,
 } from "../../commands/pending";
+import { refuseAtWork } from "../../commands/recovery";
 
 /** Every resource that the program makes, in any of the committed situations. */
 function dumpedResources(): { type: string; inputs: Record<string, unknown> }[] {
@@ -159,6 +160,7 @@ describe("locks of killed runs", () => {
 
 describe("Helm releases that were left halfway", () => {
   const record = (revision: number, status: string): HelmRecord => ({
+    release: "restate",
     secret: `sh.helm.release.v1.restate.v${revision}`,
     uid: `uid-${revision}`,
     revision,
@@ -176,6 +178,7 @@ describe("Helm releases that were left halfway", () => {
     };
     const metadata = { name: "sh.helm.release.v1.restate.v12", uid: "u" };
     assert.deepEqual(helmRecord({ metadata: { ...metadata, labels } }), {
+      release: "restate",
       secret: metadata.name,
       uid: "u",
       revision: 12,
@@ -187,6 +190,24 @@ describe("Helm releases that were left halfway", () => {
     const { createdAt: _, ...without } = labels;
     const created = helmRecord({ metadata: { ...metadata, labels: without, creationTimestamp: new Date(5000) } });
     assert.equal(created.writtenAt, 5000);
+  });
+
+  test("somebody may be at work on one that is younger than the state, and than any operation takes", () => {
+    const name = { namespace: "restate-region1", name: "restate" };
+    const ago = (seconds: number) => Date.now() - seconds * 1000;
+    const wrote = (seconds: number) => [{ ...record(3, "pending-upgrade"), writtenAt: ago(seconds) }];
+    const state = (seconds: number) => ({ manifest: { time: new Date(ago(seconds)).toISOString() } });
+    const refused = {
+      message:
+        "Helm release restate-region1/restate is pending-upgrade since 40 s. Wait for it, or, if nothing runs any more: " +
+        "kubectl -n restate-region1 delete secret sh.helm.release.v1.restate.v3",
+    };
+    assert.throws(() => refuseAtWork(state(41), name, wrote(40)), refused);
+    assert.throws(() => refuseAtWork({}, name, wrote(40)), refused);
+    // The run that wrote it has ended.
+    refuseAtWork(state(39), name, wrote(40));
+    refuseAtWork(state(1000), name, wrote(301));
+    refuseAtWork(state(1000), name, wrote(40), 39);
   });
 
   test("what has to go, by the newest revision's status", () => {
