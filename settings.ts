@@ -109,7 +109,7 @@ export const fields = {
     about: {
       scope: "project",
       description:
-        "Restate nodes that a drained region keeps running, from 0 to replicas. Default: all. They run again before the region is restored.",
+        "Restate nodes that a drained region keeps running once they hold no records, from 0 to replicas. Default: all. They run again before the region is restored.",
       example: 1,
     },
   },

@@ -62,6 +62,21 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
     );
   }
 
+  /** Has logs trimmed until a drained region holds no records any more. */
+  async function trimAll(region: RegionName): Promise<void> {
+    const { nodes } = await clusterState(sandbox);
+    const drained = nodes.filter(({ location }) => location === region).map(({ id }) => id as string);
+    const trim = "restatectl snapshots create --trim-log --yes".split(" ");
+    await eventually(
+      120,
+      async () => {
+        await kubectl(region, "exec", "restate-0", "--", ...trim);
+        return segmentsOn(sandbox, drained);
+      },
+      (left) => left === 0,
+    );
+  }
+
   const preview = async (region: RegionName): Promise<Ended> =>
     sandbox.tool(region, "pulumi", "preview", "--color", "never");
 
@@ -130,6 +145,14 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
         await sandbox.must(region, "pulumi", "config", "set", "restate:standbyReplicas", "1");
       const running = async () =>
         (await kubectl("region1", "get", "statefulset", "restate", "-o", "jsonpath={.status.readyReplicas}")).trim();
+      // Without them the logs that they have records of could not be trimmed.
+      await sandbox.up("region1");
+      assert.match(
+        String((await sandbox.outputs("region1")).pending),
+        /^region1 keeps running all its nodes, not 1: they hold older records/,
+      );
+      assert.equal(await running(), "3");
+      await trimAll("region1");
       const shrunk = await sandbox.up("region1");
       assert.deepEqual(
         shrunk.filter(({ type }) => type !== "pulumi:index:Stash").map(({ name }) => name),
@@ -174,6 +197,8 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
   if (extent === "every way")
     test("region1 -> both without Pulumi: the stack's command starts the same Job, and the next up finds it done", async () => {
       const { emergency } = (await sandbox.outputs("region1")) as { emergency: Record<Serving, string> };
+      await trimAll("region2");
+      await sandbox.up("region2");
       // Region2 stands by with fewer nodes.
       const refused = await sandbox.tool("region1", "bash", "-c", emergency.both);
       assert.match(refused.stdout, /the cluster cannot be handed over to both; nothing was changed:/);
@@ -208,32 +233,12 @@ export const handedOver = (sandbox: Sandbox, extent: "there and back" | "every w
       await sandbox.up("region1");
       await sandbox.up("region2");
       await assertServedBy(sandbox, "region1");
-      const drained = (await clusterState(sandbox)).nodes
-        .filter(({ location }) => location === "region2")
-        .map(({ id }) => id);
       const destroy = () => sandbox.tool("region2", "pulumi", "destroy", "--yes", "--skip-preview", "--run-program");
       const refused = await destroy();
       assert.notEqual(refused.code, 0, refused.stdout);
       assert.match(refused.stdout + refused.stderr, /logs? [\d, ]+: older records are on nodes of region2/);
       // As the refusal says.
-      await eventually(
-        120,
-        async () => {
-          await kubectl(
-            "region1",
-            "exec",
-            "restate-0",
-            "--",
-            "restatectl",
-            "snapshots",
-            "create",
-            "--trim-log",
-            "--yes",
-          );
-          return segmentsOn(sandbox, drained as string[]);
-        },
-        (left) => left === 0,
-      );
+      await trimAll("region2");
       const destroyed = await destroy();
       assert.equal(destroyed.code, 0, destroyed.stdout + destroyed.stderr);
       await assertCallsGoOn();

@@ -294,7 +294,11 @@ export const scenes: Scene[] = [
     section: "Fewer nodes in a drained region",
     leaves: "region2 serves",
     acts: [
-      types(["Replicas 1 --stack region1", "Replicas 1 --stack region2", "npm run up"]),
+      types(["Replicas 1 --stack region1", "Replicas 1 --stack region2"]),
+      types("--trim-log", {
+        until: async (stage) => noSegmentOn(stage, await numbersOf("region1")(stage)),
+      }),
+      types("npm run up"),
       does("one node runs", (stage) =>
         eventually(
           60,
