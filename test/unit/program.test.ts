@@ -224,9 +224,17 @@ describe("runs", () => {
       converged();
       await world.run("region2", settings("region2", "region2", standby));
       const cluster = runningCluster("us-east-1", 3);
-      cluster.pods.splice(1);
       world.cluster = cluster;
+      // Nobody can tell yet whether they hold records.
+      const before = await world.run("region1", settings("region1", "region2", standby));
+      assert.equal(before.outputs.runningReplicas, 3);
+      assert.match(
+        String(before.outputs.pending),
+        /region1 keeps running all its nodes, not 1: whether they hold records cannot be told, since no pod answers/,
+      );
+      cluster.pods.splice(1);
       const region1 = await world.run("region1", settings("region1", "region2", standby));
+      assert.deepEqual(region1.outputs.pending, []);
       const release = resource(region1, "restate", "kubernetes:helm");
       assert.equal((release.inputs.values as { replicaCount: number }).replicaCount, 1);
       assert.equal(region1.outputs.runningReplicas, 1);
