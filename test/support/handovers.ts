@@ -56,7 +56,13 @@ export async function assertServedBy(sandbox: Sandbox, serving: Serving): Promis
   assert.deepEqual(lives, places);
   assert.equal(leaders.length, 4);
   for (const place of places) assert.equal(leaders.filter((one) => one === place).length, 4 / places.length);
-  for (const region of regionNames) assert.deepEqual((await sandbox.outputs(region)).pending, [], region);
+  for (const region of regionNames) {
+    // Nodes that may stand by go on until logs are trimmed, which may be later.
+    const pending = ((await sandbox.outputs(region)).pending as string[]).filter(
+      (one) => !one.startsWith(`${region} keeps running all its nodes, not `),
+    );
+    assert.deepEqual(pending, [], region);
+  }
 }
 
 /** Waits until a handover's Job in a region says in its log that it has come to a step; what the log was then. */
