@@ -18,7 +18,12 @@ export const podMoved = (sandbox: Sandbox) => {
     op: "update",
     name: `load-balancers-${moved}`,
     type: "kubernetes:core/v1:Service",
-    properties: [annotation("subnets"), annotation("target-node-labels")],
+    properties: [
+      "metadata.annotations.restate-two-regions/version",
+      'metadata.annotations["pulumi.com/waitFor"]',
+      annotation("subnets"),
+      annotation("target-node-labels"),
+    ],
   };
   /** Node numbers by name, as the cluster was made. */
   let numbers: Map<string, string>;
