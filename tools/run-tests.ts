@@ -13,7 +13,7 @@ import { setPriority } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { ensureToolchain, streamProgress } from "../sandbox/toolchain";
+import { ensureToolchain, ownEnvironment, streamProgress } from "../sandbox/toolchain";
 import { projectDir, typescript } from "../sandbox/world/paths";
 
 /** Folders of each suite's test files. Those that take longest come first, so that short ones fill the gaps at the end. */
@@ -66,7 +66,12 @@ const say = (text: string) => void process.stdout.write(`${clock().padStart(8)} 
 /** Runs a job to its end. */
 function run(job: Job, running: Set<ChildProcess>): Promise<Ended> {
   const started = Date.now();
-  const child = spawn(job.command[0]!, job.command.slice(1), { cwd: projectDir, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(job.command[0]!, job.command.slice(1), {
+    cwd: projectDir,
+    // Also in a shell that works with the sandbox, or with an account of its own.
+    env: ownEnvironment(),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   running.add(child);
   // How long everything takes is how long the longest file takes: the others give way to it.
   if (child.pid !== undefined && !job.name.startsWith("test/e2e/")) setPriority(child.pid, 5);

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { ownEnvironment } from "../toolchain";
 import type { WorldStatus } from "../world/control";
 import { projectDir, typescript } from "../world/paths";
 import { regions } from "../world/regions";
@@ -22,7 +23,7 @@ export class BenchSandbox {
 
   /** Environment of every command. */
   get env(): NodeJS.ProcessEnv {
-    return { ...process.env, ...this.environment, RESTATE_SANDBOX_DIR: this.folder };
+    return { ...ownEnvironment(), ...this.environment, RESTATE_SANDBOX_DIR: this.folder };
   }
 
   /** Sets something in the stack files of both regions before they are there: `up` keeps what is set in them. */

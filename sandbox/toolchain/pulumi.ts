@@ -19,6 +19,7 @@ import { homedir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { build } from "esbuild";
 import { cacheDir, projectDir, sandboxDir } from "../world/paths";
+import { ownEnvironment } from "./caller";
 import { runCommand } from "./command";
 import { findOnPath, outputOf } from "./host";
 import type { Progress } from "./progress";
@@ -138,7 +139,7 @@ export async function installOfficialPlugins(progress: Progress): Promise<void> 
   const mustSucceed = pulumiMode() === "official";
   const failed = statSync(failure, { throwIfNoEntry: false });
   if (!engine || (failed && !mustSucceed && Date.now() - failed.mtimeMs < failureMemory)) return;
-  const env = { ...process.env, PULUMI_HOME: home, PULUMI_SKIP_UPDATE_CHECK: "true" };
+  const env = { ...ownEnvironment(), PULUMI_HOME: home, PULUMI_SKIP_UPDATE_CHECK: "true" };
   for (const name of pluginNames.filter((plugin) => !officialPlugin(plugin))) {
     const version = npmVersion(`@pulumi/${name}`);
     try {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { parse, stringify } from "yaml";
 import { adminCredentials } from "../aws/credentials";
-import { pulumiEnv, toolPath } from "../toolchain";
+import { ownEnvironment, pulumiEnv, toolPath, withoutProxy } from "../toolchain";
 import { hostKubeconfig, insideKubeconfig, knownPorts } from "./access";
 import type { HostPortsStatus } from "./control";
 import { writeAtomically } from "./files";
@@ -84,7 +84,7 @@ export async function ensureStacks(): Promise<void> {
     const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
     await run(toolPath("pulumi"), ["stack", "init", region.name, "--non-interactive"], {
       cwd: stackFolder,
-      env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
+      env: { ...ownEnvironment(), ...environment, PATH: `${tools}:${process.env.PATH}` },
     });
   }
 }
@@ -133,5 +133,6 @@ export function operatorEnvironment(region: WorldRegion, where: "host" | "inside
     AWS_ENDPOINT_URL: hostAwsEndpoint(knownPorts()),
     ...pulumi,
     PULUMI_STACK: region.name,
+    ...withoutProxy(process.env),
   };
 }

@@ -1,6 +1,7 @@
 /** Running the project's commands and pulumi as an operator does: with the environment that `env` prints. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { ownEnvironment } from "../toolchain";
 import { operatorEnvironment } from "./environment";
 import { projectDir, typescript } from "./paths";
 import { regions } from "./regions";
@@ -25,7 +26,7 @@ export function runAsOperator(command: readonly string[], options: OutputOptions
   const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(regions[0]!);
   const child = spawn(command[0]!, command.slice(1), {
     cwd: projectDir,
-    env: { ...process.env, ...environment, PATH: `${tools}:${process.env.PATH}` },
+    env: { ...ownEnvironment(), ...environment, PATH: `${tools}:${process.env.PATH}` },
     stdio: ["ignore", options.keep ? "pipe" : "inherit", options.onLine ? "pipe" : "inherit"],
   });
   let stdout = "";

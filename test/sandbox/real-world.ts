@@ -34,10 +34,10 @@ export function done(...args: string[]): string {
   return result.stdout;
 }
 
-/** Runs a script in a shell that has evaluated what `env` prints. */
-export function operator(region: string, script: string): string {
+/** Runs a script in a shell that has evaluated what `env` prints; `before` is what that shell had set already. */
+export function operator(region: string, script: string, before: Record<string, string> = {}): string {
   const full = `set -e; eval "$(${process.execPath} ${typescript.join(" ")} sandbox/cli.ts env ${region})"; ${script}`;
-  const result = run("bash", ["--norc", "-c", full]);
+  const result = run("bash", ["--norc", "-c", full], { ...environment, ...before });
   assert.equal(result.status, 0, `${script}: ${result.stdout}${result.stderr}`);
   return result.stdout;
 }

@@ -11,6 +11,7 @@ import {
   clusterId,
   dir,
   done,
+  environment,
   operator,
   part,
   run,
@@ -47,20 +48,31 @@ describe("the sandbox", { timeout: 1_800_000 }, () => {
     assert.ok(!/\.sandbox|Pulumi\..*yaml/.test(gitStatus()), gitStatus());
   });
 
-  test("an operator's tools work with what env prints, and as before after --unset", () => {
+  test("an operator's tools work with what env prints, in a shell that works with other things, and as before after --unset", () => {
+    const nobody = "http://127.0.0.1:9";
+    const before = {
+      ...{ AWS_PROFILE: "prod", AWS_SESSION_TOKEN: "token", AWS_ENDPOINT_URL_S3: nobody, KUBECONFIG: "/nonexistent" },
+      ...{ PULUMI_STACK: "acme/other/dev", PULUMI_BACKEND_URL: nobody, PULUMI_CONFIG_PASSPHRASE_FILE: "/nonexistent" },
+      ...{ HELM_KUBECONTEXT: "prod", http_proxy: nobody, https_proxy: nobody, HTTPS_PROXY: nobody },
+    };
     for (const [region, zone] of [
       ["region1", "us-east-1a"],
       ["region2", "us-west-2a"],
     ] as const) {
-      const nodes = operator(region, "kubectl get nodes -L topology.kubernetes.io/zone --no-headers");
+      const tool = (script: string) => operator(region, script, before);
+      const nodes = tool("kubectl get nodes -L topology.kubernetes.io/zone --no-headers");
       assert.equal(nodes.trim().split("\n").length, 3);
       assert.match(nodes, new RegExp(zone));
-      assert.equal(operator(region, "pulumi stack --show-name").trim(), region);
-      assert.match(operator(region, "pulumi config get restate:accountId"), /^123456789012$/m);
-      assert.match(operator(region, "helm list --all-namespaces"), /^NAME/);
+      assert.equal(tool("pulumi stack --show-name").trim(), region);
+      assert.match(tool("pulumi config get restate:accountId"), /^123456789012$/m);
+      assert.match(tool("helm list --all-namespaces"), /^NAME/);
+      assert.match(tool("aws sts get-caller-identity"), /123456789012/);
+      assert.equal(tool("aws s3 ls"), "");
     }
-    const unset = `eval "$(${process.execPath} ${typescript.join(" ")} sandbox/cli.ts env region1 --unset)"; echo "$PATH|\${KUBECONFIG-}"`;
-    assert.equal(operator("region1", unset).trim(), `${process.env.PATH}|${process.env.KUBECONFIG ?? ""}`);
+    const printed = "env | grep -E '^(AWS|HELM|PULUMI|PATH|KUBECONFIG|.*_proxy|.*_PROXY)' | sort";
+    const unset = `eval "$(${process.execPath} ${typescript.join(" ")} sandbox/cli.ts env region1 --unset)"; ${printed}`;
+    const untouched = run("bash", ["--norc", "-c", printed], { ...environment, ...before }).stdout;
+    assert.equal(operator("region1", unset, before), untouched);
     const json = JSON.parse(done("env", "region2", "--json")) as Record<string, string>;
     assert.equal(json.AWS_REGION, "us-west-2");
   });

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { guardName } from "../../guard";
 import { sqlCommand, sqlRows } from "../../restate/sql";
+import { ownEnvironment } from "../../sandbox/toolchain";
 import { typescript } from "../../sandbox/world/paths";
 
 const projectFolder = resolve(__dirname, "../..");
@@ -76,7 +77,7 @@ export class Sandbox {
   private environments = new Map<string, Promise<Record<string, string>>>();
 
   private get baseEnvironment(): NodeJS.ProcessEnv {
-    return { ...process.env, RESTATE_SANDBOX_DIR: this.folder };
+    return { ...ownEnvironment(), RESTATE_SANDBOX_DIR: this.folder };
   }
 
   /** `npm run sandbox -- …`, without npm; throws with all that it printed if it fails. */

@@ -6,27 +6,93 @@ import { parse } from "yaml";
 import { exportCommands, unsetCommands } from "../../sandbox/commands/env";
 import { awsFault, copierSettings, cutTarget } from "../../sandbox/commands/fault";
 import { screen } from "../../sandbox/commands/status";
+import { leadingElsewhere, ownEnvironment, withoutProxy } from "../../sandbox/toolchain";
 import { kubeconfigFor, portOf } from "../../sandbox/world/access";
 import { awsFaultText } from "../../sandbox/world/live-report";
 import { regions } from "../../sandbox/world/regions";
 import { sandboxStackConfig } from "../../sandbox/world/stack-config";
 import { parseSettings } from "../../settings";
 
-const bash = (script: string): string =>
-  execFileSync("bash", ["-euc", script], { encoding: "utf8", env: { PATH: "/usr/bin:/bin" } });
+const bash = (script: string, environment: Record<string, string> = {}): string =>
+  execFileSync("bash", ["-euc", script], { encoding: "utf8", env: { PATH: "/usr/bin:/bin", ...environment } });
 
 describe("env", () => {
   const variables = { PATH: "/a clone's/*/bin", ONE: 'it\'s $HOME `x` "y"\nz', TWO: "plain" };
+  /** A shell that works with an account. */
+  const account = {
+    AWS_PROFILE: 'it\'s "prod"',
+    AWS_SESSION_TOKEN: "token",
+    HELM_KUBECONTEXT: "prod",
+    TWO: "mine",
+    OTHER: "o",
+  };
+  /** Evaluates what `env` prints in a shell, as often as there are programs, each of which sees what the one before left. */
+  const evaluated = (...programs: (typeof exportCommands)[]) => {
+    let script = "";
+    for (const program of programs) {
+      const seen = bash(`${script}\nenv -0`, account)
+        .split("\0")
+        .filter((line) => line !== "");
+      const caller = Object.fromEntries(
+        seen.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+      );
+      script += `${program(variables, caller)}\n`;
+    }
+    return script;
+  };
 
   test("a shell that evaluates it has exactly these values, and the folder once at the front of PATH", () => {
-    const twice = `${exportCommands(variables)}\n${exportCommands(variables)}`;
+    const twice = `${exportCommands(variables, {})}\n${exportCommands(variables, {})}`;
     const output = bash(`${twice}\nprintf '%s|%s|%s' "$PATH" "$ONE" "$(env | grep ^TWO=)"`);
     assert.equal(output, `${variables.PATH}:/usr/bin:/bin|${variables.ONE}|TWO=plain`);
   });
 
   test("--unset takes all of it back", () => {
-    const script = `${exportCommands(variables)}\n${unsetCommands(variables)}`;
+    const script = `${exportCommands(variables, {})}\n${unsetCommands(variables, { RESTATE_SANDBOX_REPLACED: "" })}`;
     assert.equal(bash(`${script}\nprintf '%s|%s|%s' "$PATH" "\${ONE-none}" "\${TWO-none}"`), "/usr/bin:/bin|none|none");
+    assert.equal(bash(`${script}\ncompgen -v`).match(/sandbox/gi), null);
+  });
+
+  test("what would lead elsewhere is away, and all is there again after --unset", () => {
+    const names = (script: string) => bash(`${script}\nenv | grep -E '^(AWS|HELM|OTHER|TWO)' | sort || true`, account);
+    const before = names("");
+    assert.equal(names(evaluated(exportCommands)), "OTHER=o\nTWO=plain\n");
+    assert.equal(names(evaluated(exportCommands, exportCommands)), "OTHER=o\nTWO=plain\n");
+    assert.equal(names(evaluated(exportCommands, unsetCommands)), before);
+    assert.equal(names(evaluated(exportCommands, exportCommands, unsetCommands)), before);
+    assert.equal(bash(`${evaluated(exportCommands, unsetCommands)}\ncompgen -v`, account).match(/sandbox/gi), null);
+  });
+
+  test("prints no value of the caller's", () => {
+    const printed = evaluated(exportCommands, exportCommands, unsetCommands);
+    for (const value of [account.AWS_PROFILE, account.AWS_SESSION_TOKEN, "prod"]) assert.ok(!printed.includes(value));
+  });
+});
+
+describe("the caller's environment", () => {
+  test("what chooses accounts, clusters and stacks is left out, and nothing else", () => {
+    const caller = {
+      ...{ AWS_PROFILE: "a", AWS_ENDPOINT_URL_S3: "b", KUBECONFIG: "c", PULUMI_STACK: "d", HELM_NAMESPACE: "e" },
+      ...{ PULUMI_HOME: "f", PATH: "g", RESTATE_SANDBOX_DIR: "h", MY_AWS_: "i", KUBECONFIG_OF_MINE: "j" },
+    };
+    assert.deepEqual(leadingElsewhere(caller), [
+      ...["AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "HELM_NAMESPACE", "KUBECONFIG", "PULUMI_STACK"],
+    ]);
+    assert.deepEqual(Object.values(ownEnvironment(caller)), ["f", "g", "h", "i", "j"]);
+  });
+
+  test("a proxy is not asked for what is on this machine", () => {
+    assert.deepEqual(withoutProxy({ NO_PROXY: "corp.example" }), {});
+    for (const [no, all] of [
+      [{}, "127.0.0.1,localhost"],
+      [{ no_proxy: "corp.example" }, "corp.example,127.0.0.1,localhost"],
+      [{ NO_PROXY: "localhost,.corp.example", no_proxy: "x" }, "localhost,.corp.example,127.0.0.1"],
+    ] as const) {
+      for (const name of ["https_proxy", "HTTP_PROXY", "grpc_proxy", "ALL_PROXY"]) {
+        const found = withoutProxy({ [name]: "http://proxy.example:3128", ...no });
+        assert.deepEqual(found, { NO_PROXY: all, no_proxy: all });
+      }
+    }
   });
 });
 
