@@ -1,6 +1,6 @@
 /** `env`: what pulumi, kubectl, helm, aws and restatectl need to work with a region, as shell commands. */
 
-import { leadingElsewhere } from "../toolchain";
+import { leadingElsewhere, replacedVariable } from "../toolchain";
 import { operatorEnvironment } from "../world/environment";
 import { regionNamed } from "../world/regions";
 import { type Command, UsageError } from "./command";
@@ -33,9 +33,6 @@ export const env: Command = {
 
 /** Folders go before what PATH has, once, however often the commands are evaluated. */
 const pathVariable = "PATH";
-
-/** Names of the shell's own variables that were replaced or taken away, separated by spaces; set in a shell that works with the sandbox. */
-const replacedVariable = "RESTATE_SANDBOX_REPLACED";
 
 /** Where the shell keeps the value of one of them, for itself alone. */
 const before = (name: string) => `before_sandbox_${name}`;

@@ -9,6 +9,9 @@
  */
 const choices = /^(AWS_|HELM_|PULUMI_(?!HOME$)|KUBECONFIG$)/;
 
+/** Names of a shell's own variables that `env` replaced or took away, separated by spaces; set in a shell that works with the sandbox. */
+export const replacedVariable = "RESTATE_SANDBOX_REPLACED";
+
 const proxies = /^(https?|all|grpc)_proxy$/i;
 
 /** What is on this machine, where no proxy may come between: not even Pulumi's engine and its program would find each other. */
@@ -32,6 +35,6 @@ export function withoutProxy(caller: NodeJS.ProcessEnv): Record<string, string> 
 /** The caller's environment, without what would lead elsewhere. */
 export function ownEnvironment(caller: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
   const kept = { ...caller, ...withoutProxy(caller) };
-  for (const name of leadingElsewhere(caller)) delete kept[name];
+  for (const name of [...leadingElsewhere(caller), replacedVariable]) delete kept[name];
   return kept;
 }

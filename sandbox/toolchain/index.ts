@@ -28,7 +28,7 @@ import {
   toolNames,
 } from "./tools";
 
-export { leadingElsewhere, ownEnvironment, withoutProxy } from "./caller";
+export { leadingElsewhere, ownEnvironment, replacedVariable, withoutProxy } from "./caller";
 export { describeMissing, type Missing } from "./prerequisites";
 export { noProgress, type Progress, streamProgress } from "./progress";
 export { pulumiEnv } from "./pulumi";

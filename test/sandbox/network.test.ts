@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ensureToolchain, noProgress } from "../../sandbox/toolchain";
 import { typescript } from "../../sandbox/world/paths";
+import { insideEnvironment } from "../../sandbox/world/world";
 
 test("the network's stand-ins, in namespaces of their own", { timeout: 1_200_000 }, async (context) => {
   await ensureToolchain(["cluster", "python"], noProgress);
@@ -24,10 +25,12 @@ test("the network's stand-ins, in namespaces of their own", { timeout: 1_200_000
     ],
     {
       env: {
-        ...process.env,
-        NODE_TEST_CONTEXT: undefined,
+        // As in a sandbox, nothing of the caller's: its proxies would be asked for what is inside.
+        ...insideEnvironment(process.env),
         AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true",
         RESTATE_SANDBOX_DIR: folder,
+        HOME: folder,
+        TMPDIR: folder,
       },
       stdio: ["ignore", "pipe", "inherit"],
     },

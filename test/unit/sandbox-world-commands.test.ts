@@ -74,6 +74,7 @@ describe("the caller's environment", () => {
     const caller = {
       ...{ AWS_PROFILE: "a", AWS_ENDPOINT_URL_S3: "b", KUBECONFIG: "c", PULUMI_STACK: "d", HELM_NAMESPACE: "e" },
       ...{ PULUMI_HOME: "f", PATH: "g", RESTATE_SANDBOX_DIR: "h", MY_AWS_: "i", KUBECONFIG_OF_MINE: "j" },
+      RESTATE_SANDBOX_REPLACED: "AWS_PROFILE",
     };
     assert.deepEqual(leadingElsewhere(caller), [
       ...["AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "HELM_NAMESPACE", "KUBECONFIG", "PULUMI_STACK"],
