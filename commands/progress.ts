@@ -53,8 +53,8 @@ export function follow(
         return;
       }
       if (!["info", "info#err", "warning"].includes(diagnostic.severity)) return;
-      // A wait says the same again and again; what a condition's path selects meanwhile is of no use to people.
-      if (text === "" || text === last || /selected nothing$|^Found \{/.test(text)) return;
+      // A wait says the same again and again; what a condition's path selects meanwhile, and that a container has ended well, is no news.
+      if (text === "" || text === last || /selected nothing$|^Found \{|completed with exit code 0$/.test(text)) return;
       last = text;
       line(`${stack}  ${diagnostic.severity === "warning" ? "!" : " "} ${text}`);
     },
