@@ -8,6 +8,8 @@ import { specialSecretSig, specialSigKey } from "@pulumi/pulumi/runtime/rpc";
 export interface StateResource {
   urn: string;
   type: string;
+  /** Whether it is something out there, which a provider makes; a component and the stack itself are not. */
+  custom?: boolean;
   id?: string;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
@@ -89,8 +91,12 @@ const remedies: Readonly<Record<string, (inputs: Inputs) => Remedy>> = {
 };
 
 /** What a resource needs whose creation was interrupted; undefined for a type that has no rule. */
-export function remedyOf({ type, inputs = {} }: Pick<StateResource, "type" | "inputs">): Remedy | undefined {
-  if (type.startsWith("pulumi:providers:")) return "create again";
+export function remedyOf({
+  type,
+  custom,
+  inputs = {},
+}: Pick<StateResource, "type" | "custom" | "inputs">): Remedy | undefined {
+  if (custom === false || type.startsWith("pulumi:providers:")) return "create again";
   return remedies[type]?.(inputs);
 }
 

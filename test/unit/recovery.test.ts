@@ -45,6 +45,13 @@ describe("operations that were interrupted", () => {
     assert.equal(remedyOf({ type: "kubernetes:core/v1:Secret", inputs: {} }), undefined);
   });
 
+  test("a component and the stack itself are nothing out there: made again", () => {
+    for (const type of ["restate:index:SnapshotBucket", "pulumi:pulumi:Stack", "acme:index:Component"]) {
+      assert.equal(remedyOf({ type, custom: false }), "create again");
+      assert.equal(remedyOf({ type, custom: true }), undefined);
+    }
+  });
+
   test("ids by which what may exist is found, from real inputs", () => {
     const ids = dumpedResources()
       .filter(({ type }) => !isComponent(type))
