@@ -124,6 +124,9 @@ const laggingRecords = 1000;
 /** Whether a processor leads its partition; Restate changed the spelling in 1.7.3. */
 export const leads = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "leader";
 
+/** Whether a processor is chosen to lead its partition, and does not yet: it has first to apply all that there is. */
+const isCandidate = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "candidate";
+
 /** The beginning of a command that asks a region's cluster. */
 function kubectl({ namespace, kubeconfig, context }: RegionView): string {
   const access = [...(kubeconfig ? ["--kubeconfig", kubeconfig] : []), ...(context ? ["--context", context] : [])];
@@ -288,7 +291,17 @@ export function judge(view: StatusView): Finding[] {
   }
   for (let id = 0; id < view.partitions; id++) {
     const rows = cluster.partitions.filter((row) => row.partition_id === id);
-    if (!rows.some(leads)) error(`partition ${id} has no leader`, status);
+    if (!rows.some(leads)) {
+      const stuck = rows.find(isCandidate);
+      const region = view.regions.find(({ nodes }) => nodes.some(({ name }) => name === stuck?.node));
+      const pod = region?.nodes.find(({ name }) => name === stuck?.node)?.pod;
+      if (stuck && region && pod) {
+        error(
+          `partition ${id} has no leader: ${stuck.node} is to lead it, and is ${recordsBehind(stuck)} records behind`,
+          `${status}; if it is as far behind in a minute: ${kubectl(region)} delete pod ${pod}`,
+        );
+      } else error(`partition ${id} has no leader`, status);
+    }
     for (const row of rows) {
       const behind = recordsBehind(row);
       if (behind > laggingRecords) {

@@ -213,14 +213,20 @@ check() {
      {serving: $record.serving, number: $record.number, target: $target, outstanding: ($open | lines), obstacles: ($against | lines)}'
 }
 
-# obstacles_settled: those that are still there after so many seconds: a processor is always a little behind one that writes.
+# obstacles_settled: those that are still there after so many seconds: a processor is always a little behind one that writes. In a run,
+# nine times as many if nothing is missing but snapshots that nobody knows of: a node that has started anew looks within a minute which
+# there are.
 settle=${SETTLE:-8}
 obstacles_settled() {
-  local lines until=$((SECONDS + settle))
+  local lines until=$((SECONDS + settle)) last=$((SECONDS + 9 * settle))
   while :; do
     lines=$(obstacles)
-    [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
-    if [[ $lines == *" has applied "* ]]; then
+    [ -n "$lines" ] || break
+    if [ "$SECONDS" -ge "$until" ]; then
+      [ "$mode" = run ] && [ "$SECONDS" -lt "$last" ] && [ "$SECONDS" -lt "$TIMEOUT" ] || break
+      ! grep -qvF "(none is known of)" <<<"$lines" || break
+    fi
+    if [[ $lines == *" has applied "* && $SECONDS -lt $until ]]; then
       give_until "$until" behind "$to"
     else
       sleep 0.5

@@ -479,6 +479,11 @@ export const scenes: Scene[] = [
 /** What is not played, and why not. */
 export const left: Left[] = [
   {
+    section: "A node is stuck",
+    words: "✗ partition 3 has no leader: restate-0.region2 is to lead it, and is 64 records behind",
+    why: "which node is stuck when, cannot be brought about at will; test:faults met it, and restarts the pod then",
+  },
+  {
     section: "A handover is blocked",
     words: "git pull",
     why: "what it fetches is in a repository, not in the sandbox",

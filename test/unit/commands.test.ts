@@ -347,6 +347,27 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
     }),
     [error("partition 2 has no leader", restatectl)],
   ],
+  "partition whose leader to be gets no further": [
+    statusView({
+      cluster: {
+        partitions: partitionsWith((row) =>
+          row.partition_id === 2
+            ? {
+                ...row,
+                effective_mode: row.node === "restate-0.region2" ? "Candidate" : "Follower",
+                target_tail_lsn: 600,
+              }
+            : row,
+        ),
+      },
+    }),
+    [
+      error(
+        "partition 2 has no leader: restate-0.region2 is to lead it, and is 99 records behind",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
+      ),
+    ],
+  ],
   "partition without any processor": [
     statusView({ cluster: { partitions: clusterView().partitions.filter((row) => row.partition_id !== 3) } }),
     [error("partition 3 has no leader", restatectl)],

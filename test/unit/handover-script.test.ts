@@ -216,6 +216,27 @@ describe("refused before the first change, with everything that is missing", { c
       assert.equal(snapshotOf(stage.cluster), before);
     }));
 
+  test("a node that has just started does not know of its snapshots: a run waits for that, a preview tells it", () =>
+    onStage(1, 2, async (stage) => {
+      const one = stage.cluster.partitions[0] as { archived: number | null };
+      const { archived } = one;
+      one.archived = null;
+      const asked = { SETTLE: "1", MAX_UNSAVED: "50" };
+      const check = await stage.run("region2", asked, "check");
+      assert.match(
+        JSON.parse(check.out).obstacles.join(),
+        /^partition 0: \d+ records .*\(none is known of\), and 50 are allowed$/,
+      );
+      const { ended } = stage.start("region2", asked);
+      // Longer than everything else is waited for, and shorter than this is.
+      setTimeout(() => {
+        one.archived = archived;
+      }, 4000);
+      const run = await ended;
+      assert.equal(run.code, 0, run.out);
+      assert.match(run.out, /^done: the cluster is served by region2/m);
+    }));
+
   test("nodes are missing, unknown, elsewhere, or twice there", () =>
     onStage(2, 1, async (stage) => {
       const [one, two] = stage.cluster.in("region1");
