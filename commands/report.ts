@@ -121,11 +121,14 @@ export interface Finding {
 /** Records behind the tail at which a processor counts as lagging. */
 const laggingRecords = 1000;
 
-/** Whether a processor leads its partition; Restate changed the spelling in 1.7.3. */
-export const leads = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "leader";
+/** Whether a processor is in a mode; Restate changed the spelling in 1.7.3. */
+const isIn = (mode: string) => (row: PartitionRow) => row.effective_mode?.toLowerCase() === mode;
+
+/** Whether a processor leads its partition. */
+export const leads = isIn("leader");
 
 /** Whether a processor is chosen to lead its partition, and does not yet: it has first to apply all that there is. */
-const isCandidate = (row: PartitionRow) => row.effective_mode?.toLowerCase() === "candidate";
+const isCandidate = isIn("candidate");
 
 /** The beginning of a command that asks a region's cluster. */
 function kubectl({ namespace, kubeconfig, context }: RegionView): string {
@@ -293,12 +296,15 @@ export function judge(view: StatusView): Finding[] {
     const rows = cluster.partitions.filter((row) => row.partition_id === id);
     if (!rows.some(leads)) {
       const stuck = rows.find(isCandidate);
-      const region = view.regions.find(({ nodes }) => nodes.some(({ name }) => name === stuck?.node));
-      const pod = region?.nodes.find(({ name }) => name === stuck?.node)?.pod;
-      if (stuck && region && pod) {
+      const [restart] = view.regions.flatMap((region) =>
+        region.nodes
+          .filter(({ name }) => name === stuck?.node)
+          .map(({ pod }) => `${kubectl(region)} delete pod ${pod}`),
+      );
+      if (stuck && restart) {
         error(
           `partition ${id} has no leader: ${stuck.node} is to lead it, and is ${recordsBehind(stuck)} records behind`,
-          `${status}; if it is as far behind in a minute: ${kubectl(region)} delete pod ${pod}`,
+          `${status}; if it is as far behind in a minute: ${restart}`,
         );
       } else error(`partition ${id} has no leader`, status);
     }

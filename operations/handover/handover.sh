@@ -218,15 +218,14 @@ check() {
 # there are.
 settle=${SETTLE:-8}
 obstacles_settled() {
-  local lines until=$((SECONDS + settle)) last=$((SECONDS + 9 * settle))
+  local lines until began=$SECONDS
   while :; do
-    lines=$(obstacles)
-    [ -n "$lines" ] || break
-    if [ "$SECONDS" -ge "$until" ]; then
-      [ "$mode" = run ] && [ "$SECONDS" -lt "$last" ] && [ "$SECONDS" -lt "$TIMEOUT" ] || break
-      ! grep -qvF "(none is known of)" <<<"$lines" || break
+    lines=$(obstacles) until=$((began + settle))
+    if [ "$mode" = run ] && [ "$SECONDS" -lt "$TIMEOUT" ] && ! grep -qvF "(none is known of)" <<<"$lines"; then
+      until=$((began + 9 * settle))
     fi
-    if [[ $lines == *" has applied "* && $SECONDS -lt $until ]]; then
+    [ -n "$lines" ] && [ "$SECONDS" -lt "$until" ] || break
+    if [[ $lines == *" has applied "* ]]; then
       give_until "$until" behind "$to"
     else
       sleep 0.5

@@ -34,7 +34,7 @@ export const env: Command = {
 /** Folders go before what PATH has, once, however often the commands are evaluated. */
 const pathVariable = "PATH";
 
-/** Where the shell keeps the value of one of them, for itself alone. */
+/** Where the shell keeps the value of a variable that is replaced or taken away, for itself alone. */
 const before = (name: string) => `before_sandbox_${name}`;
 
 /**

@@ -81,10 +81,9 @@ export async function ensureStacks(): Promise<void> {
   if (missing.length === 0) return;
   for (const region of missing) {
     shareSalt(region.name);
-    const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
     await run(toolPath("pulumi"), ["stack", "init", region.name, "--non-interactive"], {
       cwd: stackFolder,
-      env: { ...ownEnvironment(), ...environment, PATH: `${tools}:${process.env.PATH}` },
+      env: operatorProcess(region),
     });
   }
 }
@@ -135,4 +134,10 @@ export function operatorEnvironment(region: WorldRegion, where: "host" | "inside
     PULUMI_STACK: region.name,
     ...withoutProxy(process.env),
   };
+}
+
+/** The whole environment of a process that works as an operator does, with none of the stacks preselected. */
+export function operatorProcess(region: WorldRegion): NodeJS.ProcessEnv {
+  const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(region);
+  return { ...ownEnvironment(), ...environment, PATH: `${tools}:${process.env.PATH}` };
 }

@@ -1,8 +1,7 @@
 /** Running the project's commands and pulumi as an operator does: with the environment that `env` prints. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { ownEnvironment } from "../toolchain";
-import { operatorEnvironment } from "./environment";
+import { operatorProcess } from "./environment";
 import { projectDir, typescript } from "./paths";
 import { regions } from "./regions";
 
@@ -23,10 +22,9 @@ export interface OutputOptions {
 
 /** Runs a command for both stacks; none of them is preselected. Never rejects for an exit code. */
 export function runAsOperator(command: readonly string[], options: OutputOptions = {}): Promise<CommandEnd> {
-  const { PATH: tools, PULUMI_STACK: _, ...environment } = operatorEnvironment(regions[0]!);
   const child = spawn(command[0]!, command.slice(1), {
     cwd: projectDir,
-    env: { ...ownEnvironment(), ...environment, PATH: `${tools}:${process.env.PATH}` },
+    env: operatorProcess(regions[0]!),
     stdio: ["ignore", options.keep ? "pipe" : "inherit", options.onLine ? "pipe" : "inherit"],
   });
   let stdout = "";
