@@ -35,16 +35,22 @@ export interface HandoverBench {
 }
 
 /** Clients that call all the time, half of them through each region. */
-const clients = 16;
+const clients = 8;
 
-/** How long each rests between two calls, in milliseconds: without, they take all processors, and no step gets any. */
-const restMs = 100;
+/**
+ * How long each rests between two calls, in milliseconds. A call takes some 25 ms of the processors, nearly all of it in the six nodes:
+ * so many leave a third of two cores to the handover. With twice as many, callers mostly wait for a processor, handover or not.
+ */
+const restMs = 200;
 
 /** Seconds after which a run of the original's order is given up, and finished by ours. */
 const cap = 120;
 
-/** Time between two runs, in milliseconds: the cluster comes to rest, and callers are seen without a handover. */
-const rest = 4_000;
+/** Time between two runs, in milliseconds: the cluster comes to rest. */
+const settle = 4_000;
+
+/** For how long callers are seen without a handover before each run, in milliseconds: about as long as one takes. */
+const rest = 15_000;
 
 /** The region that is drained and comes back, and the one that carries the cluster, where both orders run. */
 const [drained, carrying] = [regions[0]!.name, regions[1]!.name];
@@ -106,7 +112,7 @@ export async function benchHandover({ base, partitions, rounds, say }: HandoverB
         const orders: Order[] = round % 2 === 0 ? ["original", "ours"] : ["ours", "original"];
         for (const order of orders) {
           for (const target of [carrying, "both"]) {
-            await sleep(rest);
+            await sleep(settle + rest);
             const one = await jobs.run(order, target);
             runs.push(one);
             say(`${partitions} partitions, round ${round + 1}: ${describe(one, load.calls)}`);
@@ -115,14 +121,18 @@ export async function benchHandover({ base, partitions, rounds, say }: HandoverB
           }
         }
       }
-      await sleep(rest);
+      await sleep(settle);
     } finally {
       await load.stop();
     }
     const faults = faultsOf(judgeCalls(load.calls, await readState(ports[0]!.admin, `${run}-`)));
     if (faults.length > 0) throw new Error(`not every call counts exactly once: ${faults.join("; ")}`);
     const places = await readPartitions(ports[0]!.admin, `${run}-`, partitions);
-    const noticed = runs.map((one) => ({ run: one, noticed: noticedOf(load.calls, places, one) }));
+    const noticed = runs.map((one) => ({
+      run: one,
+      noticed: noticedOf(load.calls, places, one),
+      atRest: noticedOf(load.calls, places, { began: one.began - rest, took: rest }),
+    }));
     return [carrying, "both"].flatMap((target) => compare(partitions, target, noticed));
   } finally {
     sandbox.remove();
@@ -163,11 +173,11 @@ export function noticedOf(
   };
 }
 
-/** The two orders side by side, for one direction. Pure. */
+/** The two orders side by side, for one direction, and what callers notice without a handover. Pure. */
 export function compare(
   partitions: number,
   target: Target,
-  runs: readonly { run: Pick<Run, "order" | "target" | "took" | "held">; noticed: Noticed }[],
+  runs: readonly { run: Pick<Run, "order" | "target" | "took" | "held">; noticed: Noticed; atRest: Noticed }[],
 ): Comparison[] {
   const title = `${partitions} partitions, ${target === "both" ? "restore" : "drain"}`;
   const of = (order: Order, value: (one: (typeof runs)[number]) => number) =>
@@ -176,30 +186,34 @@ export function compare(
     original: of("original", value),
     ours: of("ours", value),
   });
+  const noticed = (value: (one: Noticed) => number) => ({
+    atRest: runs.filter(({ run }) => run.target === target).map(({ atRest }) => value(atRest)),
+    ...both(({ noticed }) => value(noticed)),
+  });
   return [
     { what: `${title}: total`, unit: "s", ...both(({ run }) => run.took / 1000), target: { ratio: 1 / 3 } },
     {
       what: `${title}: longest silence`,
       unit: "ms",
-      ...both(({ noticed }) => noticed.longestSilence),
+      ...noticed(({ longestSilence }) => longestSilence),
       target: { value: 100 },
     },
     {
       what: `${title}: slowest call`,
       unit: "ms",
-      ...both(({ noticed }) => noticed.slowest),
+      ...noticed(({ slowest }) => slowest),
       target: { value: 1_000, ratio: 1 / 5 },
     },
     {
       what: `${title}: slowest call of the median partition`,
       unit: "ms",
-      ...both(({ noticed }) => noticed.usualPartitionSlowest),
+      ...noticed(({ usualPartitionSlowest }) => usualPartitionSlowest),
     },
-    { what: `${title}: p99 of calls`, unit: "ms", ...both(({ noticed }) => noticed.p99) },
+    { what: `${title}: p99 of calls`, unit: "ms", ...noticed(({ p99 }) => p99) },
     {
       what: `${title}: p99 of the worst partition`,
       unit: "ms",
-      ...both(({ noticed }) => noticed.worstPartitionP99),
+      ...noticed(({ worstPartitionP99 }) => worstPartitionP99),
     },
     { what: `${title}: did not get there in ${cap} s`, unit: "runs", ...both(({ run }) => (run.held ? 0 : 1)) },
   ];
