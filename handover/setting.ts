@@ -1,6 +1,5 @@
 /** What every handover of a stack's cluster is made of. Pure. */
 import type { HandoverSetting } from "../restate/handover";
-import { versionTraits } from "../restate/versions";
 import type { Settings } from "../settings";
 import { clusterNodes, provisionedReplication, soloReplication } from "../topology";
 
@@ -19,7 +18,6 @@ export function handoverSetting(settings: Settings): Omit<HandoverSetting, "buck
     one: soloReplication(settings.replicas),
     timeout: settings.handover.timeout,
     maxUnsaved: settings.handover.maxUnsavedRecords ?? 3 * settings.snapshots.intervalRecords,
-    pins: versionTraits(settings.restateVersion)?.leadershipPins ?? false,
     awsRegion: settings.awsRegion,
     env: awsEnvironment(settings.env),
   };

@@ -29,8 +29,6 @@ export interface HandoverSetting {
   timeout: number;
   /** Records that a partition may have since its last snapshot when a run begins. */
   maxUnsaved: number;
-  /** Whether this version of Restate can be asked for a partition's leader. */
-  pins: boolean;
   /** Where receipts go. */
   bucket: string;
   awsRegion: string;
@@ -66,7 +64,6 @@ export function handoverEnvironment(setting: HandoverSetting, run: HandoverTarge
     ASKED: JSON.stringify(run.askedBy),
     TIMEOUT: String(setting.timeout),
     MAX_UNSAVED: String(setting.maxUnsaved),
-    PINS: String(setting.pins),
     BUCKET: setting.bucket,
     BUCKET_REGION: setting.awsRegion,
     NEXT: run.next,

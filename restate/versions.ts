@@ -10,8 +10,6 @@ export interface VersionTraits {
   snapshotRetention: boolean;
   /** Since 1.6, as far as it was tried: how often and to how many nodes gossip tells who leads. */
   gossipSettings: boolean;
-  /** Since 1.7: which processor leads a partition can be asked for (`partitions leadership pin`). */
-  leadershipPins: boolean;
   /** Since 1.7.10, as far as it was seen: metrics of partitions are told by node, as alerts and dashboard read them. */
   metricsByNode: boolean;
   /** Since chart 1.6: pod labels can be set. */
@@ -58,7 +56,6 @@ export function versionTraits(version: string): VersionTraits | undefined {
     snapshotInterval: minor >= 6,
     snapshotRetention: minor >= 7,
     gossipSettings: minor >= 6,
-    leadershipPins: minor >= 7,
     metricsByNode: minor > 7 || (minor === 7 && patch >= 10),
     chartPodLabels: minor >= 6,
     chartImageTag: minor > 6 || (minor === 6 && patch >= 2),

@@ -196,7 +196,7 @@ observe() {
   local rows name script=""
   rows=$(query "$(statement the-cluster)" '
     def number: if . == null then . else tonumber end;
-    if .kind == "node" then "nodes", {id: .a, name: .b, location: .c, state: .d, storage_state: .e, worker_state: .f, metadata: .g}
+    if .kind == "node" then "nodes", {id: .a, name: .b, location: .c, state: .d, storage_state: .e, worker_state: .f, metadata: .g, version: .h}
     elif .kind == "partition" then "partitions", {id: (.a | number), leader: .b}
     elif .kind == "replica" then "replicas", {partition: (.a | number), node: .b, membership: .c}
     elif .kind == "log" then "logs", {log: (.a | number), segment: (.b | number), base: (.c | number), replication: .d, nodeset: .e, sequencer: .f}

@@ -15,13 +15,12 @@
 #   ASKED           JSON: who asked
 #   TIMEOUT         seconds that a run may take, in all
 #   MAX_UNSAVED     records that a partition may have since its last snapshot
-#   PINS            true if this version of Restate can be asked for a partition's leader
 #   BUCKET, BUCKET_REGION    where the receipt goes
 #   NEXT            the command to type to start this again
 # Uses what the Restate image has: bash, coreutils, curl (7.86 or newer), jq, restatectl.
 set -euo pipefail
 : "${CLUSTER:?}" "${NODES:?}" "${TARGET:?}" "${LOG_BOTH:?}" "${PARTITION_BOTH:?}" "${LOG_ONE:?}" "${PARTITION_ONE:?}"
-: "${ASKED:?}" "${TIMEOUT:?}" "${MAX_UNSAVED:?}" "${PINS:?}" "${BUCKET:?}" "${BUCKET_REGION:?}" "${NEXT:?}"
+: "${ASKED:?}" "${TIMEOUT:?}" "${MAX_UNSAVED:?}" "${BUCKET:?}" "${BUCKET_REGION:?}" "${NEXT:?}"
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -162,8 +161,16 @@ resolve() {
   mapfile -t all_addresses < <(jq -r '.[].address' <<<"$NODES")
   mapfile -t addresses < <(jq -r --arg to "${to:-${REGION:-}}" 'sort_by(.region != $to)[].address' <<<"$NODES")
   copies_one=$(copies "$LOG_ONE")
-  can_pin=false
-  if [ "$PINS" = true ] && restatectl partitions leadership pin --help >/dev/null 2>&1; then can_pin=true; fi
+}
+
+# versions: of the nodes, as far as they are told, the oldest first.
+versions() { jq -r '.version | values' "$work/nodes" | sort -uV; }
+
+# knows_pins: whether leaders can be asked for, which is so since 1.7. One older node is enough that they cannot: whoever controls the
+# cluster moves leaders, and may be that one.
+knows_pins() {
+  [ "$(printf '%s\n' 1.7 "$(versions | head -n 1)" | sort -V | head -n 1)" = 1.7 ] &&
+    restatectl partitions leadership pin --help >/dev/null 2>&1
 }
 
 look() {
@@ -174,6 +181,8 @@ look() {
       "Nothing was changed. Look at the pods (kubectl get pods) and their load balancers (kubectl get services). Next: $NEXT"
     sleep 1
   done
+  can_pin=false
+  if knows_pins; then can_pin=true; fi
   partition_count=$(jq -s length "$work/partitions")
   [ "$partition_count" -gt 0 ] || fail "the cluster has no partitions: it is not provisioned" "Nothing was changed. Next: npm run up"
   partition_range=$(jq -s '"\(map(.id) | min)-\(map(.id) | max)"' -r "$work/partitions")
@@ -250,6 +259,7 @@ run() {
   order=$number
   [ "$serving" = "$TARGET" ] || order=$((number + 1))
   say "handover $order: $serving -> $TARGET; $(grep -c . <<<"$open" || true) things to do"
+  [ "$(versions | wc -l)" -le 1 ] || say "  nodes run $(versions | paste -sd, | sed 's/,/ and /g')$($can_pin || echo ": leaders cannot be asked to move")"
   say "$step_name"
   # In full, and before anything is changed.
   if [ -n "$open" ]; then

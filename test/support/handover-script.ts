@@ -100,7 +100,6 @@ export class HandoverStage {
       one: soloReplication(replicas),
       timeout: 600,
       maxUnsaved: 30_000,
-      pins: true,
       bucket: "receipts",
       awsRegion: "us-west-2",
       env: { AWS_ACCESS_KEY_ID: "AKIA", AWS_SECRET_ACCESS_KEY: "secret", AWS_ENDPOINT_URL: "http://s3.example" },
