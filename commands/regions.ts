@@ -85,6 +85,7 @@ export async function readRegion(stackName: string): Promise<Reachable> {
     ...(kubernetes.context ? { context: kubernetes.context } : {}),
     pending: told ? ((outputs.pending as string[]) ?? []) : [withoutNodes(stackName, outputs, faults)],
     nodes: told?.nodes ?? [],
+    restateVersion: settings.restateVersion,
     runningReplicas: told?.runningReplicas,
     serving: told?.serving,
     receipt: told?.handover?.receipt,

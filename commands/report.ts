@@ -13,6 +13,8 @@ export interface NodeRow {
   storage_state: string;
   worker_state: string;
   metadata_server_state: string;
+  /** The version of Restate that it runs, where it is told. */
+  binary_version?: string;
 }
 
 /** One row of `logs_tail_segments`. */
@@ -70,6 +72,8 @@ export interface RegionView {
   pending: string[];
   /** What the stack says of its nodes. */
   nodes: { name: string; pod: string; zone: string; loadBalancer: { name: string; hostname: string } }[];
+  /** The version of Restate that its settings ask for. */
+  restateVersion: string;
   /** Restate nodes that it should run now: fewer than it has where a drained region stands by. Absent: all. */
   runningReplicas?: number;
   /** The regions that were to serve when its stack was last brought up. */
@@ -201,6 +205,27 @@ function judgeServing(view: StatusView, cluster: ClusterView): Finding[] {
   ];
 }
 
+/** Nodes that run another version of Restate than their stack's settings ask for, or than those of the other region. */
+function judgeVersions({ regions }: StatusView, { nodes }: ClusterView): Finding[] {
+  const versionsIn = ({ region }: RegionView) => {
+    const found = nodes.filter(({ location }) => location === region).flatMap((node) => node.binary_version ?? []);
+    return [...new Set(found)].sort().join(" and ");
+  };
+  const findings = regions.flatMap((region): Finding[] => {
+    const versions = versionsIn(region);
+    if (versions === "" || versions === region.restateVersion) return [];
+    const what = `nodes of ${region.region} run Restate ${versions}, and ${region.restateVersion} is set`;
+    const next = `pulumi up --stack ${region.stack}; ${kubectl(region)} rollout status statefulset/restate`;
+    return [{ severity: "warning", what, next }];
+  });
+  if (findings.length === 0 && new Set(regions.map(({ restateVersion }) => restateVersion)).size > 1) {
+    const each = regions.map(({ region, restateVersion }) => `${region} runs Restate ${restateVersion}`);
+    const next = "give both stacks the same restate:restateVersion (docs/deploy.md, Upgrades), then npm run up";
+    findings.push({ severity: "warning", what: each.join(", and "), next });
+  }
+  return findings;
+}
+
 /** All that is wrong, errors first. */
 export function judge(view: StatusView): Finding[] {
   const findings: Finding[] = [];
@@ -268,7 +293,7 @@ export function judge(view: StatusView): Finding[] {
   const asked = view.regions.find((region) => region.stack === cluster.askedIn.stack)!;
   const status = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl status`;
   const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
-  findings.push(...judgeServing(view, cluster));
+  findings.push(...judgeServing(view, cluster), ...judgeVersions(view, cluster));
   const resting = new Set(view.regions.flatMap((region) => [...standingBy(region)]));
   for (const node of cluster.nodes.filter((one) => one.state !== "alive")) {
     if (lostVolume(node)) continue;

@@ -40,7 +40,7 @@ async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView
     const query = async <T>(sql: string) => sqlRows<T>(await inPod(candidate, sqlCommand(sql)));
     const [nodes, logs, partitions, record] = await Promise.all([
       query<NodeRow>(
-        "select name, state, location, storage_state, worker_state, metadata_server_state from nodes order by name",
+        "select name, state, location, storage_state, worker_state, metadata_server_state, binary_version from nodes order by name",
       ),
       query<LogRow>("select log_id, replication from logs_tail_segments order by log_id"),
       query<PartitionRow>(

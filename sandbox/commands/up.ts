@@ -1,6 +1,7 @@
 /** `up`: brings up the sandbox's world, or what of it is not up. */
 import {
   describeMissing,
+  ensureRestate,
   ensureToolchain,
   missingPrerequisites,
   preparePulumiHome,
@@ -14,6 +15,7 @@ import { runUp } from "../world/operator";
 import { sandboxDir } from "../world/paths";
 import { bundlePrograms } from "../world/programs";
 import { regions } from "../world/regions";
+import { askedRestateVersions } from "../world/versions";
 import { type ProgressListener, startWorld, WorldError, whileLocked } from "../world/world";
 import type { Command } from "./command";
 import { Progress, type Task } from "./progress";
@@ -66,6 +68,7 @@ async function worldUp(progress: Progress): Promise<HostPortsStatus> {
   const listener = worldProgress(progress);
   return whileLocked(listener, async () => {
     await ensureToolchain("all", toolchainProgress(progress));
+    for (const version of askedRestateVersions()) await ensureRestate(version, toolchainProgress(progress));
     await bundlePrograms();
     const [{ hostPorts }] = await Promise.all([
       startWorld({ init: [toolPath("cluster"), "init"], progress: listener }),

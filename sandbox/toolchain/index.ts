@@ -138,7 +138,9 @@ export async function ensureRestate(version: string, progress: Progress): Promis
 function restateVersion(version: string): RestateVersion {
   const known = restateVersions.find((v) => v === version);
   if (known) return known;
-  throw new Error(`the sandbox has no Restate ${version}: choose one of ${restateVersions.join(", ")}`);
+  throw new Error(
+    `the sandbox has no Restate ${version}: set restate:restateVersion to one of ${restateVersions.join(", ")}`,
+  );
 }
 
 /** Path of a tool; an error if it is not there yet. */

@@ -29,8 +29,8 @@ export async function clusterState(sandbox: Sandbox) {
   return { nodes, logs, leaders: leaders.map((one) => one.location), lives: replicas.map((one) => one.location) };
 }
 
-/** The cluster is where `serving` wants it, as its own tables tell, and both stacks say so. */
-export async function assertServedBy(sandbox: Sandbox, serving: Serving): Promise<void> {
+/** The cluster is where `serving` wants it, as its own tables tell; leaders spread over the regions that serve if that can be asked for. */
+export async function assertClusterServedBy(sandbox: Sandbox, serving: Serving, spread = true): Promise<void> {
   const { nodes, logs, leaders, lives } = await clusterState(sandbox);
   const serves = (location: string) => serving === "both" || serving === location;
   for (const { id, location, ...states } of nodes) {
@@ -55,7 +55,17 @@ export async function assertServedBy(sandbox: Sandbox, serving: Serving): Promis
   }
   assert.deepEqual(lives, places);
   assert.equal(leaders.length, 4);
-  for (const place of places) assert.equal(leaders.filter((one) => one === place).length, 4 / places.length);
+  if (!spread)
+    assert.deepEqual(
+      leaders.filter((one) => !serves(one)),
+      [],
+    );
+  else for (const place of places) assert.equal(leaders.filter((one) => one === place).length, 4 / places.length);
+}
+
+/** The same, and both stacks say so. */
+export async function assertServedBy(sandbox: Sandbox, serving: Serving): Promise<void> {
+  await assertClusterServedBy(sandbox, serving);
   for (const region of regionNames) {
     // Nodes that may stand by go on until logs are trimmed, which may be later.
     const pending = ((await sandbox.outputs(region)).pending as string[]).filter(

@@ -1,5 +1,6 @@
 /** A region as `npm run status` sees it. */
 import type { RegionView } from "../../commands/report";
+import { defaultVersion } from "../../restate/versions";
 import type { RegionName } from "../../topology";
 import { peerOutputs } from "./peer-outputs";
 
@@ -12,6 +13,7 @@ export function regionView(region: RegionName, changes: Partial<RegionView> = {}
     namespace: `ns-${region}`,
     pending: [],
     nodes,
+    restateVersion: defaultVersion,
     pods: nodes.map(({ pod }) => ({
       name: pod,
       phase: "Running",

@@ -285,6 +285,48 @@ const judgements: Record<string, [Changes, Finding[]]> = {
   ],
 };
 
+describe("judgement of versions", () => {
+  /** What is found where nodes run these versions, region1's first, and these are set. */
+  function found(run: (string | undefined)[], set: [string, string]): string[] {
+    const view = statusView({ region1: { restateVersion: set[0] }, region2: { restateVersion: set[1] } });
+    view.cluster!.nodes.forEach((node, i) => {
+      if (run[i] !== undefined) node.binary_version = run[i];
+    });
+    return judge(view).map(({ severity, what, next }) => `${severity}: ${what} > ${next}`);
+  }
+  const [a, b] = ["1.6.2", "1.7.12"];
+  const rollout = (region: string) =>
+    `pulumi up --stack ${region}; kubectl -n ns-${region} rollout status statefulset/restate`;
+
+  for (const [name, run, set, expected] of [
+    ["all as it is set", [b, b, b, b, b, b], [b, b], []],
+    ["not told", [], [b, b], []],
+    ["told by some: a node that is down tells nothing", [b, undefined, b, b], [b, b], []],
+    [
+      "set for both, and one region has it",
+      [a, a, a, b, b, b],
+      [b, b],
+      [`warning: nodes of region1 run Restate 1.6.2, and 1.7.12 is set > ${rollout("region1")}`],
+    ],
+    [
+      "a region whose pods restart one after the other",
+      [a, a, a, a, b, a],
+      [a, b],
+      [`warning: nodes of region2 run Restate 1.6.2 and 1.7.12, and 1.7.12 is set > ${rollout("region2")}`],
+    ],
+    [
+      "set for one region only",
+      [a, a, a, b, b, b],
+      [a, b],
+      [
+        "warning: region1 runs Restate 1.6.2, and region2 runs Restate 1.7.12 > " +
+          "give both stacks the same restate:restateVersion (docs/deploy.md, Upgrades), then npm run up",
+      ],
+    ],
+  ] satisfies [string, (string | undefined)[], [string, string], string[]][])
+    test(name, () => assert.deepEqual(found(run, set), expected));
+});
+
 describe("judgement of snapshots", () => {
   for (const [name, [changes, expected]] of Object.entries(judgements)) {
     test(name, () => assert.deepEqual(judge(statusView(changes)), expected));

@@ -1,12 +1,13 @@
 /** The sandbox's frame, as far as it is pure: order, judgement, quoting, ports, texts. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { defaultVersion } from "../../restate/versions";
 import { type Command, readArguments, UsageError } from "../../sandbox/commands/command";
 import { duration, shellQuote, size, table } from "../../sandbox/commands/text";
 import type { WorldStatus } from "../../sandbox/world/control";
@@ -18,6 +19,7 @@ import { identify, isAlive, parseStat, processTree } from "../../sandbox/world/p
 import { regions, witnessRegion } from "../../sandbox/world/regions";
 import { problemsOf, type WorldReport } from "../../sandbox/world/report";
 import { rotateLog, tailOf } from "../../sandbox/world/supervisor";
+import { askedRestateVersions } from "../../sandbox/world/versions";
 
 const item = (name: string, after: string[] = [], boundTo?: string[]): Item => ({
   name,
@@ -25,6 +27,22 @@ const item = (name: string, after: string[] = [], boundTo?: string[]): Item => (
   boundTo,
   command: ["true"],
   ready: async () => true,
+});
+
+test("the versions of Restate that stacks ask for: of their own files, else of Pulumi.yaml, each once", () => {
+  const project = mkdtempSync(join(tmpdir(), "versions-"));
+  try {
+    assert.deepEqual(askedRestateVersions(project), [defaultVersion], "before there is a project, the clone's");
+    const text = readFileSync(join(__dirname, "../../Pulumi.yaml"), "utf8");
+    writeFileSync(join(project, "Pulumi.yaml"), text.replace(`default: ${defaultVersion}`, "default: 1.7.10"));
+    assert.deepEqual(askedRestateVersions(project), ["1.7.10"]);
+    writeFileSync(join(project, "Pulumi.region2.yaml"), "config:\n  restate:restateVersion: 1.6.2\n");
+    assert.deepEqual(askedRestateVersions(project), ["1.7.10", "1.6.2"]);
+    copyFileSync(join(project, "Pulumi.region2.yaml"), join(project, "Pulumi.region1.yaml"));
+    assert.deepEqual(askedRestateVersions(project), ["1.6.2"]);
+  } finally {
+    rmSync(project, { recursive: true });
+  }
 });
 
 describe("order", () => {

@@ -303,7 +303,7 @@ describe("what a tool is made from", () => {
 
   it("knows which versions of Restate there are", () => {
     assert.throws(() => restateImage("1.5.0"), {
-      message: "the sandbox has no Restate 1.5.0: choose one of 1.7.12, 1.7.10, 1.6.2",
+      message: "the sandbox has no Restate 1.5.0: set restate:restateVersion to one of 1.7.12, 1.7.10, 1.6.2",
     });
   });
 });

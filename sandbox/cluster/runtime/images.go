@@ -197,14 +197,14 @@ func (i *Images) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec, _ bo
 	return &runtimeapi.ImageStatusResponse{Image: i.describe(image)}, nil
 }
 
-// PullImage marks an image of the table as pulled; any other is refused with the names of those that there are.
+// PullImage marks an image of the table as pulled; any other is refused with the names of those that there are, and with how more get there.
 func (i *Images) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	image, err := i.find(spec.Image)
 	if err != nil {
 		return "", err
 	}
 	if image == nil {
-		return "", fmt.Errorf("the sandbox has no image %s; it has %s", spec.Image, strings.Join(i.known(), ", "))
+		return "", fmt.Errorf("the sandbox has no image %s; it has %s (npm run sandbox fetches the versions of Restate that the stacks ask for)", spec.Image, strings.Join(i.known(), ", "))
 	}
 	for path, source := range image.Files {
 		if _, err := os.Stat(source); err != nil {

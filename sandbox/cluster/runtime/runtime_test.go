@@ -65,7 +65,7 @@ func TestTableIsReadAgain(t *testing.T) {
 		t.Error(found, err)
 	}
 	_, err = images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: "other:1"}, nil, nil)
-	want := "the sandbox has no image other:1; it has docker.io/library/another:2, docker.io/library/one:1"
+	want := "the sandbox has no image other:1; it has docker.io/library/another:2, docker.io/library/one:1 (npm run sandbox fetches the versions of Restate that the stacks ask for)"
 	if err == nil || err.Error() != want {
 		t.Error(err)
 	}
