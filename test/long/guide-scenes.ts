@@ -54,6 +54,10 @@ const config = (region: RegionName, ...words: string[]) =>
 const nodesOf = async ({ sandbox }: Stage, region: RegionName) =>
   (await sandbox.outputs(region)).nodes as NodeOutputs[];
 
+/** The machine that a pod of region1 runs on. */
+const machineOf = async ({ sandbox }: Stage, pod: string) =>
+  (await sandbox.objects<{ spec: { nodeName: string } }>("region1", "pod", pod)).spec.nodeName;
+
 /** Restate's numbers of a region's nodes, or of one of them, e.g. `N1,N3`. */
 const numbersOf =
   (region: RegionName, pod = "restate-") =>
@@ -381,6 +385,23 @@ export const scenes: Scene[] = [
       says(/done: the cluster is served by both/),
       types("npm run up"),
       isServedBy("both"),
+    ],
+  },
+  {
+    section: "Machines are replaced",
+    instead: { "ip-10-1-16-10.us-east-1.compute.internal": (stage) => machineOf(stage, "restate-1") },
+    acts: [
+      types("kubectl drain"),
+      types("npm run status", { until: ({ printed }) => /restate-1\.region1: its pod is Pending/.test(printed) }),
+      does("no other pod of the region is evicted", async (stage) => {
+        const machine = await machineOf(stage, "restate-2");
+        const flags = ["--ignore-daemonsets", "--delete-emptydir-data", "--timeout=15s"];
+        const { code, stderr } = await stage.sandbox.tool("region1", "kubectl", "drain", machine, ...flags);
+        await stage.sandbox.must("region1", "kubectl", "uncordon", machine);
+        assert.notEqual(code, 0);
+        assert.match(stderr, /violate the pod's disruption budget/);
+      }),
+      types("kubectl uncordon"),
     ],
   },
   {
