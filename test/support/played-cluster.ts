@@ -35,6 +35,8 @@ export interface PlayedLog {
   nodeset: string[];
   /** Node that knows for certain how far it is written. */
   sequencer: string;
+  /** Questions that were answered since it was begun. */
+  questions: number;
 }
 
 /** One partition; log and partition have the same number. */
@@ -101,6 +103,8 @@ export class PlayedCluster {
   readonly frozen = new Set<string>();
   /** Whether snapshots can be written. */
   saves = true;
+  /** Questions after which a log that is sequenced elsewhere than its partition is led from follows the leader; unless said, never. */
+  sequencersFollowAfter = Number.POSITIVE_INFINITY;
   private readonly database = new Database();
 
   constructor(
@@ -137,6 +141,7 @@ export class PlayedCluster {
       replication: replication.log,
       nodeset: this.nodes.slice(0, 2 * copies(replication.log).node - 1).map(({ id }) => id),
       sequencer: this.nodes[0]!.id,
+      questions: 0,
     }));
     this.database.function("least", (a, b) => (a === null || b === null ? (a ?? b) : a < b ? a : b), {
       deterministic: true,
@@ -211,6 +216,7 @@ export class PlayedCluster {
     this.partitions.forEach((one, p) => {
       const log = this.logs[p]!;
       if (log.replication !== null) log.tail += 1;
+      if (log.questions++ >= this.sequencersFollowAfter) log.sequencer = one.leader ?? log.sequencer;
       if (one.next.length > 0) {
         one.replicas = one.next;
         one.next = [];
@@ -414,6 +420,7 @@ export class PlayedCluster {
       replication: printed(asked("--replication") ?? log.replication ?? this.config.log),
       nodeset: asked("--nodeset")?.split(",") ?? log.nodeset,
       sequencer: sequencer.id,
+      questions: 0,
     });
     return { code: 0 };
   }

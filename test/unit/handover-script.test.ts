@@ -418,6 +418,14 @@ describe("runs that end early, or meet others", { concurrency: 2 }, () => {
         assert.deepEqual(differences(stage, "region2"), []);
       }));
 
+  test("without pins the cluster may take a log's sequencer back at once: it was moved, and the handover goes on", () =>
+    onStage(2, 2, async (stage) => {
+      for (const node of stage.cluster.in("region1")) node.version = "1.6.2";
+      stage.cluster.sequencersFollowAfter = 1;
+      assertDone(await stage.run("region2"));
+      assert.deepEqual(differences(stage, "region2"), []);
+    }));
+
   test("one that is told to end gives the lock back, and the next goes on at once", () =>
     onStage(2, 1, async (stage) => {
       const { cluster } = stage;
