@@ -12,9 +12,16 @@ export const plainMessage = (message: string) => message.replace(/<\{%[^%]*%\}>/
 export function follow(
   stack: string,
   line: (text: string) => void,
-): { onEvent: (event: EngineEvent) => void; errors: string[]; changes: Record<string, number> } {
+): {
+  onEvent: (event: EngineEvent) => void;
+  errors: string[];
+  changes: Record<string, number>;
+  /** Types of the resources that were updated. */
+  updated: Set<string>;
+} {
   const errors: string[] = [];
   const changes: Record<string, number> = {};
+  const updated = new Set<string>();
   let last = "";
   const verbs: Record<string, string> = {
     create: "created",
@@ -27,6 +34,7 @@ export function follow(
   return {
     errors,
     changes,
+    updated,
     onEvent: (event) => {
       Object.assign(changes, event.summaryEvent?.resourceChanges);
       const pre = event.resourcePreEvent?.metadata;
@@ -34,6 +42,7 @@ export function follow(
         line(`${stack}  … ${pre.op} ${resourceLabel(pre.urn)}`);
       }
       const done = event.resOutputsEvent?.metadata;
+      if (done?.op === "update") updated.add(done.type);
       if (done && verbs[done.op] && isReal(done.type)) {
         line(`${stack}  ✓ ${verbs[done.op]} ${resourceLabel(done.urn)}`);
       }

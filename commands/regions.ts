@@ -3,6 +3,7 @@ import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { DescribeClusterCommand, EKSClient } from "@aws-sdk/client-eks";
 import type { CoreV1Api } from "@kubernetes/client-node";
+import type { Stack } from "@pulumi/pulumi/automation";
 import { type ClusterAccess, eksKubeconfig, readKubeconfig } from "../kubernetes/access";
 import { coreApi } from "../kubernetes/client";
 import { within } from "../kubernetes/deadline";
@@ -27,7 +28,7 @@ export interface Reachable {
 }
 
 /** How a region's cluster is reached, by its settings. */
-async function accessOf(settings: Settings): Promise<ClusterAccess> {
+export async function accessOf(settings: Settings): Promise<ClusterAccess> {
   const { kubernetes, awsRegion, kubeconfigContents } = settings;
   if (kubernetes.eksCluster) {
     const { cluster } = await new EKSClient({ region: awsRegion }).send(
@@ -57,21 +58,26 @@ function withoutNodes(stack: string, outputs: Record<string, unknown>, faults: s
     : `the outputs of stack ${stack} are not those of this program (${faults})`;
 }
 
-/** Reads one stack and, if it answers, its cluster. */
-export async function readRegion(stackName: string): Promise<Reachable> {
-  const { stack, outputs } = await openStackWithOutputs(stackName);
+/** A stack's settings, as its program reads them. */
+export async function settingsOf(stack: Stack): Promise<Settings> {
   const [config, project, organization] = await Promise.all([
     stack.getAllConfig(),
     stack.workspace.projectSettings(),
     organizationOf(stack),
   ]);
   const values = Object.fromEntries(Object.entries(config).map(([key, { value }]) => [key, value]));
-  const settings = loadSettings(values, {
-    stack: stackName.split("/").at(-1)!,
+  return loadSettings(values, {
+    stack: stack.name.split("/").at(-1)!,
     project: project.name,
     organization,
     awsRegion: values["aws:region"],
   });
+}
+
+/** Reads one stack and, if it answers, its cluster. */
+export async function readRegion(stackName: string): Promise<Reachable> {
+  const { stack, outputs } = await openStackWithOutputs(stackName);
+  const settings = await settingsOf(stack);
   const { kubernetes, kubeconfigContents, namespace } = settings;
   const { data: told, error: unread } = peerOutputsSchema.safeParse(outputs);
   const faults = unread?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") ?? "";

@@ -9,11 +9,13 @@
  */
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
+import type { V1StatefulSet } from "@kubernetes/client-node";
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import { peerOutputsSchema } from "../outputs";
 import { mostRuns, nextStack, type StackProgress } from "./order";
 import { follow } from "./progress";
 import { lockedMessage, recover, withLock } from "./recovery";
+import { awaitRollout, releaseType } from "./rollout";
 import { openStack, plainOutputs, reasonOf, runCommand, twoStacks, UsageError } from "./stacks";
 
 const usage = `npm run up -- [options]: pulumi up for both regions, in the right order, until nothing is left to do
@@ -170,7 +172,7 @@ async function settle(stacks: [Stack, Stack], report: Report, line: (text: strin
     const i = progress.indexOf(next) as 0 | 1;
     const sawPeer = { exported: progress[1 - i]!.exported };
     line(`${next.name}: up`);
-    const run = await bringUp(stacks[i], line);
+    const run = await bringUp(stacks[i], stacks, line);
     report.runs.push(run);
     if (run.result === "failed") return false;
     next.exported = await exportedText(stacks[i]);
@@ -193,10 +195,10 @@ async function recoverAll(stacks: readonly Stack[], line: (text: string) => void
   if (failed) throw failed.reason;
 }
 
-async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run> {
+async function bringUp(stack: Stack, both: readonly Stack[], line: (text: string) => void): Promise<Run> {
   const { name } = stack;
   const begun = Date.now();
-  const { onEvent, errors, changes } = follow(name, line);
+  const { onEvent, errors, changes, updated } = follow(name, line);
   const ended = (result: Run["result"]): Run => {
     const seconds = (Date.now() - begun) / 1000;
     const word = { changed: "done", unchanged: "nothing to change", failed: "failed" }[result];
@@ -211,11 +213,31 @@ async function bringUp(stack: Stack, line: (text: string) => void): Promise<Run>
       () => stack.up(options),
     );
     Object.assign(changes, summary.resourceChanges);
+    if (updated.has(releaseType)) await rolledOut(stack, both, (text) => line(`${name}    ${text}`));
     return ended(Object.entries(changes).some(([op, count]) => op !== "same" && count > 0) ? "changed" : "unchanged");
   } catch (error) {
     if (errors.length === 0) errors.push(nextAfter(error, name));
     return ended("failed");
   }
+}
+
+/** Waits for the pods that an update of the Release has restart. Before the cluster is provisioned none is ready, and none is waited for. */
+async function rolledOut(stack: Stack, both: readonly Stack[], say: (text: string) => void): Promise<void> {
+  const outputs = await Promise.all(both.map(plainOutputs));
+  if (!outputs.some(({ provisioning }) => provisioning !== undefined)) return;
+  // Loaded only here: they bring the AWS SDK with them, and every run would wait for that.
+  const { accessOf, patience, settingsOf } = require("./regions") as typeof import("./regions");
+  const { reader } = require("../kubernetes/reader") as typeof import("../kubernetes/reader");
+  const settings = await settingsOf(stack);
+  const read = await reader(await accessOf(settings));
+  const { namespace } = settings;
+  const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets/restate`;
+  await awaitRollout({
+    read: () => read<V1StatefulSet>(path, AbortSignal.timeout(patience)),
+    namespace,
+    say,
+    interrupted: () => interrupted,
+  });
 }
 
 /** The report for people: the runs, then what failed or what is pending. */
