@@ -163,13 +163,10 @@ resolve() {
   copies_one=$(copies "$LOG_ONE")
 }
 
-# versions: of the nodes, as far as they are told, the oldest first.
-versions() { jq -r '.version | values' "$work/nodes" | sort -uV; }
-
 # knows_pins: whether leaders can be asked for, which is so since 1.7. One older node is enough that they cannot: whoever controls the
 # cluster moves leaders, and may be that one.
 knows_pins() {
-  [ "$(printf '%s\n' 1.7 "$(versions | head -n 1)" | sort -V | head -n 1)" = 1.7 ] &&
+  [ "$(printf '%s\n' 1.7 "${versions[0]:-}" | sort -V | head -n 1)" = 1.7 ] &&
     restatectl partitions leadership pin --help >/dev/null 2>&1
 }
 
@@ -181,6 +178,8 @@ look() {
       "Nothing was changed. Look at the pods (kubectl get pods) and their load balancers (kubectl get services). Next: $NEXT"
     sleep 1
   done
+  # Each once, the oldest first, as far as they are told.
+  mapfile -t versions < <(jq -r '.version | values' "$work/nodes" | sort -uV)
   can_pin=false
   if knows_pins; then can_pin=true; fi
   partition_count=$(jq -s length "$work/partitions")
@@ -259,7 +258,7 @@ run() {
   order=$number
   [ "$serving" = "$TARGET" ] || order=$((number + 1))
   say "handover $order: $serving -> $TARGET; $(grep -c . <<<"$open" || true) things to do"
-  [ "$(versions | wc -l)" -le 1 ] || say "  nodes run $(versions | paste -sd, | sed 's/,/ and /g')$($can_pin || echo ": leaders cannot be asked to move")"
+  [ ${#versions[@]} -le 1 ] || say "  nodes run $(printf '%s\n' "${versions[@]}" | paste -sd, | sed 's/,/ and /g')$($can_pin || echo ": leaders cannot be asked to move")"
   say "$step_name"
   # In full, and before anything is changed.
   if [ -n "$open" ]; then

@@ -1,12 +1,11 @@
 /** A sandbox of the benchmarks' own, used through its commands; the clone's is left alone. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { stringify } from "yaml";
 import { ownEnvironment } from "../toolchain";
 import type { WorldStatus } from "../world/control";
+import { presetStacks } from "../world/environment";
 import { projectDir, typescript } from "../world/paths";
-import { regions } from "../world/regions";
 import { childrenTime, type Times } from "./figures";
 
 /** Runs its commands in a folder of its own. */
@@ -26,13 +25,9 @@ export class BenchSandbox {
     return { ...ownEnvironment(), ...this.environment, RESTATE_SANDBOX_DIR: this.folder };
   }
 
-  /** Sets something in the stack files of both regions before they are there: `up` keeps what is set in them. */
+  /** {@link presetStacks} of this sandbox. */
   setInBothStacks(key: string, value: unknown): void {
-    const project = join(this.folder, "project");
-    mkdirSync(project, { recursive: true });
-    for (const { name } of regions) {
-      writeFileSync(join(project, `Pulumi.${name}.yaml`), stringify({ config: { [key]: value } }));
-    }
+    presetStacks(join(this.folder, "project"), key, value);
   }
 
   /** Runs a command of the sandbox; returns its standard output. */

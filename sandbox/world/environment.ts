@@ -1,7 +1,7 @@
 /** The environment in which an operator's tools work with a region of the sandbox. */
 
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { parse, stringify } from "yaml";
@@ -54,6 +54,18 @@ interface StackFile {
   /** What Pulumi encrypts the stack's secrets with. */
   encryptionsalt?: string;
   config?: Record<string, unknown>;
+}
+
+/** What a Pulumi.yaml sets for both stacks, unless their own files say otherwise. Pure. */
+export function defaultIn(text: string, setting: string): unknown {
+  return (parse(text) as { config: Record<string, { default?: unknown }> }).config[setting]?.default;
+}
+
+/** Sets something in the stack files of both regions before they are there: `up` keeps what is set in them. */
+export function presetStacks(project: string, key: string, value: unknown): void {
+  mkdirSync(project, { recursive: true });
+  for (const { name } of regions)
+    writeFileSync(stackConfigFile(name, project), stringify({ config: { [key]: value } }));
 }
 
 /** A region's stack file; empty where there is none. */

@@ -6,7 +6,7 @@ import { lstatSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync 
 import { join } from "node:path";
 import { parseDocument } from "yaml";
 import { type Serving, servingValues } from "../../topology";
-import { readStackFile, stackFolder } from "./environment";
+import { defaultIn, readStackFile, stackFolder } from "./environment";
 import { writeAtomically } from "./files";
 import { regions } from "./regions";
 
@@ -15,7 +15,7 @@ const fileIn = (project: string) => join(project, "Pulumi.yaml");
 
 /** What a Pulumi.yaml sets `serving` to. Pure. Throws if it is none of the values. */
 export function servingIn(text: string): Serving {
-  const value = parseDocument(text).getIn(["config", setting, "default"]);
+  const value = defaultIn(text, setting);
   const found = servingValues.find((one) => one === value);
   if (!found) throw new Error(`${setting} in Pulumi.yaml is ${value}, not one of ${servingValues.join(", ")}`);
   return found;
