@@ -13,7 +13,7 @@ export interface StackProgress {
  * The stack to bring up next: one that was not brought up yet, home first, else one whose peer has since exported
  * something else. Undefined once both are settled. Two stacks settle after home, peer, home, or sooner.
  */
-export function nextStack(stacks: readonly [home: StackProgress, peer: StackProgress]): StackProgress | undefined {
+export function nextStack<T extends StackProgress>(stacks: readonly [home: T, peer: T]): T | undefined {
   return stacks.find(({ sawPeer }, i) => !sawPeer || sawPeer.exported !== stacks[1 - i]!.exported);
 }
 

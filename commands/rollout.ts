@@ -1,5 +1,5 @@
 /**
- * The restart of a region's pods, one after the other, after a change of what they run. `npm run up` goes on to the other region when it is
+ * The restart of a region's pods, one after the other, after a change of what they run. `npm run up` touches the other region when it is
  * over: otherwise a node of each region would be away at the same time.
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,6 +20,7 @@ export function rolloutLeft({ metadata, spec, status }: V1StatefulSet): string |
 export interface RolloutWait {
   /** Reads the StatefulSet; may reject, and is asked again then. */
   read: () => Promise<V1StatefulSet>;
+  stack: string;
   namespace: string;
   /** Told of each change of what is left. */
   say: (text: string) => void;
@@ -33,7 +34,7 @@ export interface RolloutWait {
 
 /** Waits until all pods have restarted. Throws, with the next command, if it is interrupted or they get no further. */
 export async function awaitRollout(how: RolloutWait): Promise<void> {
-  const { read, namespace, say, interrupted, patience = 300_000, pause = 1_000 } = how;
+  const { read, stack, namespace, say, interrupted, patience = 300_000, pause = 1_000 } = how;
   const watch = `kubectl -n ${namespace} rollout status statefulset/restate`;
   let last = "";
   let since = Date.now();
@@ -52,7 +53,8 @@ export async function awaitRollout(how: RolloutWait): Promise<void> {
     if (Date.now() - since >= patience) {
       throw new Error(
         `pods restart no further: ${left}, for ${patience / 1000} s. The other region was left as it is. ` +
-          `Next: kubectl -n ${namespace} get pods, and when they are well, npm run up`,
+          `Next: kubectl -n ${namespace} get pods; when they are well, npm run up; ` +
+          `to change what they run, pulumi up --stack ${stack}`,
       );
     }
     await sleep(pause);

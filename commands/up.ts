@@ -48,10 +48,20 @@ interface Report {
   error?: string;
 }
 
-/** The part of a stack's outputs that its peer builds from, as text to compare. */
-async function exportedText(stack: Stack): Promise<string | undefined> {
-  const parsed = peerOutputsSchema.safeParse(await plainOutputs(stack));
-  return parsed.success ? JSON.stringify(parsed.data) : undefined;
+/** How far a stack has come, by its outputs. */
+interface Progress extends StackProgress {
+  /** Whether the cluster was provisioned when this stack was last brought up. */
+  provisioned: boolean;
+}
+
+/** What a stack's outputs tell of its progress. */
+async function exportedBy(stack: Stack): Promise<Pick<Progress, "exported" | "provisioned">> {
+  const outputs = await plainOutputs(stack);
+  const parsed = peerOutputsSchema.safeParse(outputs);
+  return {
+    exported: parsed.success ? JSON.stringify(parsed.data) : undefined,
+    provisioned: outputs.provisioning !== undefined,
+  };
 }
 
 async function confirm(question: string): Promise<boolean> {
@@ -151,13 +161,13 @@ function nextAfter(error: unknown, stack: string): string {
 
 /** Brings the stacks up until both are settled. Fills the report; false if a run failed. */
 async function settle(stacks: [Stack, Stack], report: Report, line: (text: string) => void): Promise<boolean> {
-  const progressOf = async (stack: Stack): Promise<StackProgress> => ({
+  const progressOf = async (stack: Stack): Promise<Progress> => ({
     name: stack.name,
-    exported: await exportedText(stack),
+    ...(await exportedBy(stack)),
     sawPeer: undefined,
   });
   await recoverAll(stacks, line);
-  const progress: [StackProgress, StackProgress] = [await progressOf(stacks[0]), await progressOf(stacks[1])];
+  const progress: [Progress, Progress] = [await progressOf(stacks[0]), await progressOf(stacks[1])];
   for (;;) {
     const next = nextStack(progress);
     if (!next) break;
@@ -172,11 +182,13 @@ async function settle(stacks: [Stack, Stack], report: Report, line: (text: strin
     const i = progress.indexOf(next) as 0 | 1;
     const sawPeer = { exported: progress[1 - i]!.exported };
     line(`${next.name}: up`);
-    const run = await bringUp(stacks[i], stacks, line);
+    // Before the cluster is provisioned no pod is ready, and none is waited for.
+    const provisioned = progress.some((one) => one.provisioned);
+    const peer = sawPeer.exported && provisioned ? stacks[1 - i] : undefined;
+    const run = await bringUp(stacks[i], { provisioned, peer }, line);
     report.runs.push(run);
     if (run.result === "failed") return false;
-    next.exported = await exportedText(stacks[i]);
-    next.sawPeer = sawPeer;
+    progress[i] = { ...next, ...(await exportedBy(stacks[i])), sawPeer };
   }
   for (const stack of stacks) {
     report.pending[stack.name] = ((await plainOutputs(stack)).pending as string[] | undefined) ?? [];
@@ -195,7 +207,15 @@ async function recoverAll(stacks: readonly Stack[], line: (text: string) => void
   if (failed) throw failed.reason;
 }
 
-async function bringUp(stack: Stack, both: readonly Stack[], line: (text: string) => void): Promise<Run> {
+/**
+ * Brings one stack up. In a provisioned cluster it waits before that until no pods of the peer restart, whoever began it, and
+ * afterwards until this region's have restarted.
+ */
+async function bringUp(
+  stack: Stack,
+  { provisioned, peer }: { provisioned: boolean; peer: Stack | undefined },
+  line: (text: string) => void,
+): Promise<Run> {
   const { name } = stack;
   const begun = Date.now();
   const { onEvent, errors, changes, updated } = follow(name, line);
@@ -205,7 +225,9 @@ async function bringUp(stack: Stack, both: readonly Stack[], line: (text: string
     line(`${name}: ${word} in ${seconds.toFixed(1)} s`);
     return { stack: name, seconds, result, changes, errors };
   };
+  const say = (of: Stack) => (text: string) => line(`${of.name}    ${text}`);
   try {
+    if (peer) await rolledOut(peer, say(peer), { unlessUnreachable: true });
     const options = { onEvent, suppressProgress: true, signal: interruption.signal };
     const { summary } = await withLock(
       name,
@@ -213,7 +235,7 @@ async function bringUp(stack: Stack, both: readonly Stack[], line: (text: string
       () => stack.up(options),
     );
     Object.assign(changes, summary.resourceChanges);
-    if (updated.has(releaseType)) await rolledOut(stack, both, (text) => line(`${name}    ${text}`));
+    if (provisioned && updated.has(releaseType)) await rolledOut(stack, say(stack));
     return ended(Object.entries(changes).some(([op, count]) => op !== "same" && count > 0) ? "changed" : "unchanged");
   } catch (error) {
     if (errors.length === 0) errors.push(nextAfter(error, name));
@@ -221,23 +243,32 @@ async function bringUp(stack: Stack, both: readonly Stack[], line: (text: string
   }
 }
 
-/** Waits for the pods that an update of the Release has restart. Before the cluster is provisioned none is ready, and none is waited for. */
-async function rolledOut(stack: Stack, both: readonly Stack[], say: (text: string) => void): Promise<void> {
-  const outputs = await Promise.all(both.map(plainOutputs));
-  if (!outputs.some(({ provisioning }) => provisioning !== undefined)) return;
+/**
+ * Waits until no pods of a region restart because of a change. A region that was not touched may be lost: the other can be
+ * brought up all the same, and that it could not be asked is told.
+ */
+async function rolledOut(stack: Stack, say: (text: string) => void, { unlessUnreachable = false } = {}): Promise<void> {
   // Loaded only here: they bring the AWS SDK with them, and every run would wait for that.
   const { accessOf, patience, settingsOf } = require("./regions") as typeof import("./regions");
+  const { within } = require("../kubernetes/deadline") as typeof import("../kubernetes/deadline");
   const { reader } = require("../kubernetes/reader") as typeof import("../kubernetes/reader");
   const settings = await settingsOf(stack);
-  const read = await reader(await accessOf(settings));
   const { namespace } = settings;
   const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets/restate`;
-  await awaitRollout({
-    read: () => read<V1StatefulSet>(path, AbortSignal.timeout(patience)),
-    namespace,
-    say,
-    interrupted: () => interrupted,
-  });
+  const connect = async () => {
+    const ask = await reader(await within(patience, accessOf(settings)));
+    return () => ask<V1StatefulSet>(path, AbortSignal.timeout(patience));
+  };
+  let read: () => Promise<V1StatefulSet>;
+  try {
+    read = await connect();
+    if (unlessUnreachable) await read();
+  } catch (error) {
+    if (!unlessUnreachable) throw error;
+    say(`whether pods restart there cannot be told: ${reasonOf(error)}`);
+    return;
+  }
+  await awaitRollout({ read, stack: stack.name, namespace, say, interrupted: () => interrupted });
 }
 
 /** The report for people: the runs, then what failed or what is pending. */

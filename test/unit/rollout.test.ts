@@ -42,7 +42,7 @@ describe("the wait", () => {
       if (answer instanceof Error) throw answer;
       return answer;
     };
-    const how = { read, namespace: "ns", say: (text: string) => void said.push(text), interrupted };
+    const how = { read, stack: "region1", namespace: "ns", say: (text: string) => void said.push(text), interrupted };
     await awaitRollout({ ...how, patience, pause: 1 }).catch((error) => said.push(`error: ${error.message}`));
     return said;
   }
@@ -58,7 +58,7 @@ describe("the wait", () => {
     assert.deepEqual(await waited([halfway], 50), [
       "pods restart: 1 of 3 have restarted, 2 are ready",
       "error: pods restart no further: 1 of 3 have restarted, 2 are ready, for 0.05 s. The other region was left as it is. " +
-        "Next: kubectl -n ns get pods, and when they are well, npm run up",
+        "Next: kubectl -n ns get pods; when they are well, npm run up; to change what they run, pulumi up --stack region1",
     ]));
   test("an interrupt ends it", async () =>
     assert.match(

@@ -1,0 +1,126 @@
+/**
+ * A change that restarts the pods of both regions, by `npm run up`, under load: at no time are pods of both away, also when the
+ * command is killed while the first region's restart and is run again.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { V1StatefulSet } from "@kubernetes/client-node";
+import { readState } from "../../sandbox/service/admin";
+import { faultsOf, judgeCalls } from "../../sandbox/service/check";
+import type { RegionPorts } from "../../sandbox/service/deploy";
+import { type Load, startLoad } from "../../sandbox/service/load";
+import { typescript } from "../../sandbox/world/paths";
+import { type RegionName, regionNames } from "../../topology";
+import { Running } from "../faults/processes";
+import { eventually, Sandbox } from "../support/sandbox";
+
+const prefix = "rollout-";
+
+describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }, () => {
+  const sandbox = new Sandbox();
+  let ports: RegionPorts[] = [];
+  let load: Load | undefined;
+
+  before(async () => {
+    await sandbox.command("up");
+    ports = (JSON.parse(await sandbox.command("practice", "--json")) as { regions: RegionPorts[] }).regions;
+    const accounts = Array.from({ length: 16 }, (_, i) => `${prefix}${i}`);
+    load = startLoad(prefix, { regions: ports, clients: 4, accounts, restMs: 100, giveUpMs: 600_000 });
+  });
+  after(async () => {
+    await load?.stop();
+    await sandbox.stop();
+  });
+
+  const set = (region: RegionName) => sandbox.objects<V1StatefulSet>(region, "statefulset/restate");
+
+  /** Revision of a region's pods, and whether all of them run it and are ready. */
+  async function stateOf(region: RegionName) {
+    const { spec, status } = await set(region);
+    const away = (spec?.replicas ?? 0) - (status?.readyReplicas ?? 0);
+    return { away, revision: status?.updateRevision, restarting: status?.currentRevision !== status?.updateRevision };
+  }
+
+  /** Looks at both regions again and again until told to end; how often, and when pods of both were away. */
+  function watch() {
+    const seen = { looks: 0, restarting: { region1: 0, region2: 0 }, together: [] as string[] };
+    let over = false;
+    const done = (async () => {
+      while (!over) {
+        const [one, two] = await Promise.all([stateOf("region1"), stateOf("region2")]);
+        seen.looks++;
+        if (one.restarting) seen.restarting.region1++;
+        if (two.restarting) seen.restarting.region2++;
+        if ((one.away > 0 && two.away > 0) || (one.restarting && two.restarting))
+          seen.together.push(JSON.stringify([one, two]));
+        await sleep(500);
+      }
+    })();
+    return async () => {
+      over = true;
+      await done;
+      return seen;
+    };
+  }
+
+  async function change(value: string): Promise<void> {
+    for (const region of regionNames)
+      await sandbox.must(region, "pulumi", "config", "set", "--path", "restate:env.TRIED", value);
+  }
+
+  const command = [process.execPath, ...typescript, "commands/up.ts", "--yes"];
+
+  async function assertBothSettled(before: readonly (string | undefined)[]): Promise<void> {
+    const states = await Promise.all(regionNames.map(stateOf));
+    assert.ok(
+      states.every(({ away, restarting, revision }, i) => away === 0 && !restarting && revision !== before[i]),
+      JSON.stringify({ before, states }),
+    );
+  }
+
+  const revisions = async () => (await Promise.all(regionNames.map(stateOf))).map(({ revision }) => revision);
+
+  test("one region after the other", async () => {
+    const before = await revisions();
+    await change("once");
+    const end = watch();
+    await sandbox.must("region1", ...command);
+    const seen = await end();
+    assert.deepEqual(seen.together, []);
+    assert.ok(seen.restarting.region1 > 0 && seen.restarting.region2 > 0, JSON.stringify(seen));
+    await assertBothSettled(before);
+  });
+
+  test("killed while the first region's pods restart, and run again: the second waits for them", async () => {
+    const before = await revisions();
+    await change("twice");
+    const end = watch();
+    const first = new Running(command, await sandbox.environment("region1"));
+    try {
+      await eventually(
+        120,
+        async () => first.output,
+        (output) => /region1 .*pods restart: 0 of 3/.test(output),
+      );
+    } finally {
+      first.kill();
+    }
+    assert.deepEqual(await stateOf("region2").then(({ restarting }) => restarting), false);
+    const output = await sandbox.must("region1", ...command);
+    const seen = await end();
+    // What the killed one began is told by the second one, before region2 is touched.
+    assert.match(output, /region2: up\n[^\n]*region1 +pods restart: .*(\n.*)*region1 +all pods have restarted/);
+    assert.deepEqual(seen.together, []);
+    assert.ok(seen.restarting.region1 > 0 && seen.restarting.region2 > 0, JSON.stringify(seen));
+    await assertBothSettled(before);
+  });
+
+  test("every acknowledged call is there, once", async () => {
+    const calls = await load!.stop();
+    const verdict = judgeCalls(calls, await readState(ports[0]!.admin, prefix));
+    assert.deepEqual(faultsOf(verdict), []);
+    assert.ok(verdict.acknowledged > 500, `${verdict.acknowledged} calls`);
+    console.log(`${verdict.acknowledged} acknowledged calls, each in the state exactly once`);
+  });
+});
