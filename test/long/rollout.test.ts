@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { V1StatefulSet } from "@kubernetes/client-node";
+import type { V1NodeList, V1StatefulSet } from "@kubernetes/client-node";
 import { readState } from "../../sandbox/service/admin";
 import { faultsOf, judgeCalls } from "../../sandbox/service/check";
 import type { RegionPorts } from "../../sandbox/service/deploy";
@@ -79,6 +79,16 @@ describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }
     );
   }
 
+  const says = (one: Running, what: RegExp) =>
+    eventually(
+      240,
+      async () => one.output,
+      (output) => {
+        if (one.over) throw new Error(`it ended: ${output}`);
+        return what.test(output);
+      },
+    );
+
   const revisions = async () => (await Promise.all(regionNames.map(stateOf))).map(({ revision }) => revision);
 
   test("one region after the other", async () => {
@@ -96,21 +106,31 @@ describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }
     const before = await revisions();
     await change("twice");
     const end = watch();
-    const first = new Running(command, await sandbox.environment("region1"));
+    // The pod that is stopped first finds no machine, so that the restart lasts until it may have one.
+    const { items } = JSON.parse(await sandbox.must("region1", "kubectl", "get", "nodes", "-o", "json")) as V1NodeList;
+    const nodes = items.map(({ metadata }) => metadata!.name!);
+    await sandbox.must("region1", "kubectl", "cordon", ...nodes);
+    const environment = await sandbox.environment("region1");
+    const first = new Running(command, environment);
     try {
-      await eventually(
-        120,
-        async () => first.output,
-        (output) => /region1 .*pods restart: 0 of 3/.test(output),
-      );
+      await says(first, /region1 +pods restart: /);
     } finally {
       first.kill();
     }
-    assert.deepEqual(await stateOf("region2").then(({ restarting }) => restarting), false);
-    const output = await sandbox.must("region1", ...command);
+    const second = new Running(command, environment);
+    try {
+      // What the first one began is told before region2 is touched.
+      await says(second, /region2: up\n.*region1 +pods restart: /);
+      await sleep(5_000);
+      assert.doesNotMatch(second.output, /updated restate/);
+      assert.equal((await stateOf("region2")).revision, before[1]);
+      await sandbox.must("region1", "kubectl", "uncordon", ...nodes);
+      assert.equal(await second.ended, 0, second.output);
+    } finally {
+      second.kill();
+    }
     const seen = await end();
-    // What the killed one began is told by the second one, before region2 is touched.
-    assert.match(output, /region2: up\n[^\n]*region1 +pods restart: .*(\n.*)*region1 +all pods have restarted/);
+    assert.match(second.output, /region1 +all pods have restarted\n(.*\n)*.*region2 .*updated restate/);
     assert.deepEqual(seen.together, []);
     assert.ok(seen.restarting.region1 > 0 && seen.restarting.region2 > 0, JSON.stringify(seen));
     await assertBothSettled(before);
