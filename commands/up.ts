@@ -15,7 +15,7 @@ import { peerOutputsSchema } from "../outputs";
 import { mostRuns, nextStack, type StackProgress } from "./order";
 import { follow } from "./progress";
 import { lockedMessage, recover, withLock } from "./recovery";
-import { awaitRollout, releaseType } from "./rollout";
+import { awaitRollout, releaseType, rolloutLeft } from "./rollout";
 import { openStack, plainOutputs, reasonOf, runCommand, twoStacks, UsageError } from "./stacks";
 
 const usage = `npm run up -- [options]: pulumi up for both regions, in the right order, until nothing is left to do
@@ -227,7 +227,7 @@ async function bringUp(
   };
   const say = (of: Stack) => (text: string) => line(`${of.name}    ${text}`);
   try {
-    if (peer) await rolledOut(peer, say(peer), { unlessUnreachable: true });
+    if (peer) await rolledOut(peer, say(peer), name);
     const options = { onEvent, suppressProgress: true, signal: interruption.signal };
     const { summary } = await withLock(
       name,
@@ -244,10 +244,10 @@ async function bringUp(
 }
 
 /**
- * Waits until no pods of a region restart because of a change. A region that was not touched may be lost: the other can be
- * brought up all the same, and that it could not be asked is told.
+ * Waits until no pods of a region restart because of a change. Where another stack waits for a region that was not touched, that
+ * region may be lost: that it could not be asked is told, and so is how to go on without waiting.
  */
-async function rolledOut(stack: Stack, say: (text: string) => void, { unlessUnreachable = false } = {}): Promise<void> {
+async function rolledOut(stack: Stack, say: (text: string) => void, waiting?: string): Promise<void> {
   // Loaded only here: they bring the AWS SDK with them, and every run would wait for that.
   const { accessOf, patience, settingsOf } = require("./regions") as typeof import("./regions");
   const { within } = require("../kubernetes/deadline") as typeof import("../kubernetes/deadline");
@@ -262,9 +262,9 @@ async function rolledOut(stack: Stack, say: (text: string) => void, { unlessUnre
   let read: () => Promise<V1StatefulSet>;
   try {
     read = await connect();
-    if (unlessUnreachable) await read();
+    if (waiting && rolloutLeft(await read())) say(`${waiting} waits; to go on at once: pulumi up --stack ${waiting}`);
   } catch (error) {
-    if (!unlessUnreachable) throw error;
+    if (!waiting) throw error;
     say(`whether pods restart there cannot be told: ${reasonOf(error)}`);
     return;
   }

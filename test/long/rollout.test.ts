@@ -120,7 +120,10 @@ describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }
     const second = new Running(command, environment);
     try {
       // What the first one began is told before region2 is touched.
-      await says(second, /region2: up\n.*region1 +pods restart: /);
+      await says(
+        second,
+        /region2: up\n.*region1 +region2 waits; to go on at once: pulumi up --stack region2\n.*region1 +pods restart: /,
+      );
       await sleep(5_000);
       assert.doesNotMatch(second.output, /updated restate/);
       assert.equal((await stateOf("region2")).revision, before[1]);
