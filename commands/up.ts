@@ -11,6 +11,7 @@ import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import type { V1StatefulSet } from "@kubernetes/client-node";
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
+import { within } from "../kubernetes/deadline";
 import { peerOutputsSchema } from "../outputs";
 import { mostRuns, nextStack, type StackProgress } from "./order";
 import { follow } from "./progress";
@@ -250,18 +251,14 @@ async function bringUp(
 async function rolledOut(stack: Stack, say: (text: string) => void, waiting?: string): Promise<void> {
   // Loaded only here: they bring the AWS SDK with them, and every run would wait for that.
   const { accessOf, patience, settingsOf } = require("./regions") as typeof import("./regions");
-  const { within } = require("../kubernetes/deadline") as typeof import("../kubernetes/deadline");
   const { reader } = require("../kubernetes/reader") as typeof import("../kubernetes/reader");
   const settings = await settingsOf(stack);
   const { namespace } = settings;
   const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets/restate`;
-  const connect = async () => {
-    const ask = await reader(await within(patience, accessOf(settings)));
-    return () => ask<V1StatefulSet>(path, AbortSignal.timeout(patience));
-  };
   let read: () => Promise<V1StatefulSet>;
   try {
-    read = await connect();
+    const ask = await reader(await within(patience, accessOf(settings)));
+    read = () => ask<V1StatefulSet>(path, AbortSignal.timeout(patience));
     if (waiting && rolloutLeft(await read())) say(`${waiting} waits; to go on at once: pulumi up --stack ${waiting}`);
   } catch (error) {
     if (!waiting) throw error;

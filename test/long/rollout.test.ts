@@ -6,38 +6,28 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { V1NodeList, V1StatefulSet } from "@kubernetes/client-node";
-import { readState } from "../../sandbox/service/admin";
-import { faultsOf, judgeCalls } from "../../sandbox/service/check";
-import type { RegionPorts } from "../../sandbox/service/deploy";
-import { type Load, startLoad } from "../../sandbox/service/load";
 import { typescript } from "../../sandbox/world/paths";
 import { type RegionName, regionNames } from "../../topology";
 import { Running } from "../faults/processes";
+import { type Callers, startCallers } from "../support/callers";
 import { eventually, Sandbox } from "../support/sandbox";
-
-const prefix = "rollout-";
 
 describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }, () => {
   const sandbox = new Sandbox();
-  let ports: RegionPorts[] = [];
-  let load: Load | undefined;
+  let callers: Callers | undefined;
 
   before(async () => {
     await sandbox.command("up");
-    ports = (JSON.parse(await sandbox.command("practice", "--json")) as { regions: RegionPorts[] }).regions;
-    const accounts = Array.from({ length: 16 }, (_, i) => `${prefix}${i}`);
-    load = startLoad(prefix, { regions: ports, clients: 4, accounts, restMs: 100, giveUpMs: 600_000 });
+    callers = await startCallers(sandbox, "rollout-");
   });
   after(async () => {
-    await load?.stop();
+    await callers?.stop();
     await sandbox.stop();
   });
 
-  const set = (region: RegionName) => sandbox.objects<V1StatefulSet>(region, "statefulset/restate");
-
   /** Revision of a region's pods, and whether all of them run it and are ready. */
   async function stateOf(region: RegionName) {
-    const { spec, status } = await set(region);
+    const { spec, status } = await sandbox.objects<V1StatefulSet>(region, "statefulset/restate");
     const away = (spec?.replicas ?? 0) - (status?.readyReplicas ?? 0);
     return { away, revision: status?.updateRevision, restarting: status?.currentRevision !== status?.updateRevision };
   }
@@ -139,11 +129,5 @@ describe("a change that restarts pods of both regions", { timeout: 20 * 60_000 }
     await assertBothSettled(before);
   });
 
-  test("every acknowledged call is there, once", async () => {
-    const calls = await load!.stop();
-    const verdict = judgeCalls(calls, await readState(ports[0]!.admin, prefix));
-    assert.deepEqual(faultsOf(verdict), []);
-    assert.ok(verdict.acknowledged > 500, `${verdict.acknowledged} calls`);
-    console.log(`${verdict.acknowledged} acknowledged calls, each in the state exactly once`);
-  });
+  test("every acknowledged call is there, once", () => callers!.assertEachOnce());
 });

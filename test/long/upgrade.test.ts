@@ -5,34 +5,27 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { readState } from "../../sandbox/service/admin";
-import { faultsOf, judgeCalls } from "../../sandbox/service/check";
-import type { RegionPorts } from "../../sandbox/service/deploy";
-import { type Load, startLoad } from "../../sandbox/service/load";
 import { presetStacks } from "../../sandbox/world/environment";
 import { typescript } from "../../sandbox/world/paths";
 import { leadRegion, type RegionName, regionNames, type Serving } from "../../topology";
+import { type Callers, startCallers } from "../support/callers";
 import { assertClusterServedBy } from "../support/handovers";
 import { eventually, Sandbox } from "../support/sandbox";
 
 const [older, newer] = ["1.6.2", "1.7.12"];
-const prefix = "upgrade-";
 
 describe("an upgrade of Restate", { timeout: 30 * 60_000 }, () => {
   const sandbox = new Sandbox();
-  let ports: RegionPorts[] = [];
-  let load: Load | undefined;
+  let callers: Callers | undefined;
 
   before(async () => {
     // Before there is a world: it fetches what its stacks ask for.
     presetStacks(join(sandbox.folder, "project"), "restate:restateVersion", older);
     await sandbox.command("up");
-    ports = (JSON.parse(await sandbox.command("practice", "--json")) as { regions: RegionPorts[] }).regions;
-    const accounts = Array.from({ length: 16 }, (_, i) => `${prefix}${i}`);
-    load = startLoad(prefix, { regions: ports, clients: 4, accounts, restMs: 100, giveUpMs: 600_000 });
+    callers = await startCallers(sandbox, "upgrade-");
   });
   after(async () => {
-    await load?.stop();
+    await callers?.stop();
     await sandbox.stop();
   });
 
@@ -96,11 +89,5 @@ describe("an upgrade of Restate", { timeout: 30 * 60_000 }, () => {
       assert.match(await thereAndBack(region, true), new RegExp(`every partition is led from ${region}$`, "m"));
   });
 
-  test("every acknowledged call is there, once", async () => {
-    const calls = await load!.stop();
-    const verdict = judgeCalls(calls, await readState(ports[0]!.admin, prefix));
-    assert.deepEqual(faultsOf(verdict), []);
-    assert.ok(verdict.acknowledged > 500, `${verdict.acknowledged} calls`);
-    console.log(`${verdict.acknowledged} acknowledged calls, each in the state exactly once`);
-  });
+  test("every acknowledged call is there, once", () => callers!.assertEachOnce());
 });
