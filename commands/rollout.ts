@@ -9,8 +9,10 @@ import { reasonOf } from "./stacks";
 /** Type of the resource whose update may restart pods. */
 export const releaseType = "kubernetes:helm.sh/v3:Release";
 
-/** What of a rollout is left, in words; undefined if it is complete. Pure. */
-export function rolloutLeft({ metadata, spec, status }: V1StatefulSet): string | undefined {
+/** What of a rollout is left, in words; undefined if it is complete, or there is no StatefulSet whose pods could restart. Pure. */
+export function rolloutLeft(set: V1StatefulSet | undefined): string | undefined {
+  if (!set) return undefined;
+  const { metadata, spec, status } = set;
   if ((status?.observedGeneration ?? 0) < (metadata?.generation ?? 0)) return "Kubernetes has not seen the change yet";
   if (status?.currentRevision === status?.updateRevision) return undefined;
   return `${status?.updatedReplicas ?? 0} of ${spec?.replicas ?? 0} have restarted, ${status?.readyReplicas ?? 0} are ready`;
@@ -18,8 +20,8 @@ export function rolloutLeft({ metadata, spec, status }: V1StatefulSet): string |
 
 /** How a rollout is waited for. Times in milliseconds. */
 export interface RolloutWait {
-  /** Reads the StatefulSet; may reject, and is asked again then. */
-  read: () => Promise<V1StatefulSet>;
+  /** Reads the StatefulSet, undefined if there is none; may reject, and is asked again then. */
+  read: () => Promise<V1StatefulSet | undefined>;
   stack: string;
   namespace: string;
   /** Told of each change of what is left. */

@@ -9,7 +9,7 @@
  */
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import type { V1StatefulSet } from "@kubernetes/client-node";
+import type { V1StatefulSet, V1StatefulSetList } from "@kubernetes/client-node";
 import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
 import { within } from "../kubernetes/deadline";
 import { peerOutputsSchema } from "../outputs";
@@ -254,11 +254,12 @@ async function rolledOut(stack: Stack, say: (text: string) => void, waiting?: st
   const { reader } = require("../kubernetes/reader") as typeof import("../kubernetes/reader");
   const settings = await settingsOf(stack);
   const { namespace } = settings;
-  const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets/restate`;
-  let read: () => Promise<V1StatefulSet>;
+  // Listed, not got: a region that was deleted with its cluster has none, and that is an answer.
+  const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets?fieldSelector=metadata.name%3Drestate`;
+  let read: () => Promise<V1StatefulSet | undefined>;
   try {
     const ask = await reader(await within(patience, accessOf(settings)));
-    read = () => ask<V1StatefulSet>(path, AbortSignal.timeout(patience));
+    read = async () => (await ask<V1StatefulSetList>(path, AbortSignal.timeout(patience))).items[0];
     if (waiting && rolloutLeft(await read())) say(`${waiting} waits; to go on at once: pulumi up --stack ${waiting}`);
   } catch (error) {
     if (!waiting) throw error;

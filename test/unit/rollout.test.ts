@@ -24,7 +24,8 @@ describe("what is left of a rollout", () => {
     ["no status yet", { metadata: { generation: 1 } }, "Kubernetes has not seen the change yet"],
     ["one pod after the other", halfway, "1 of 3 have restarted, 2 are ready"],
     ["none yet", set({ ...revisions }), "0 of 3 have restarted, 0 are ready"],
-  ] satisfies [string, V1StatefulSet, string | undefined][])
+    ["a region that has no StatefulSet", undefined, undefined],
+  ] satisfies [string, V1StatefulSet | undefined, string | undefined][])
     test(name, () => assert.equal(rolloutLeft(one), left));
 });
 
