@@ -25,6 +25,10 @@ export interface LogRow {
 
 /** One row of `partition_state`: one partition's processor on one node. */
 export interface PartitionRow {
+  /** Node that sequenced the records it reads next; null if that node was restarted since, or it has applied nothing. */
+  sequencer: string | null;
+  /** That it was behind at two looks, seconds apart, and applied nothing in between. */
+  stands?: boolean;
   partition_id: number;
   node: string;
   effective_mode: string | null;
@@ -44,6 +48,7 @@ export function partitionRow(
     applied_log_lsn: null,
     target_tail_lsn: null,
     archived_log_lsn: null,
+    sequencer: null,
     ...printed,
   };
 }
@@ -149,6 +154,18 @@ function kubectl({ namespace, kubeconfig, context }: RegionView): string {
 function splitPending(text: string, stack: string): { what: string; next: string } {
   const [, what, next] = /^(.*?)\.? Next: (.*)$/s.exec(text) ?? [];
   return { what: what ?? text, next: next ?? `pulumi up --stack ${stack}` };
+}
+
+/** Whether a processor is further behind than one is that has just been written to. */
+export const isBehind = (row: PartitionRow) => recordsBehind(row) > 100;
+
+/** The rows of a later look, which tell of each processor that is behind whether it stands. Pure. */
+export function withStanding(before: PartitionRow[], now: PartitionRow[]): PartitionRow[] {
+  const same = (a: PartitionRow, b: PartitionRow) =>
+    a.partition_id === b.partition_id && a.node === b.node && a.applied_log_lsn === b.applied_log_lsn;
+  return now.map((row) =>
+    isBehind(row) && before.some((was) => isBehind(was) && same(was, row)) ? { ...row, stands: true } : row,
+  );
 }
 
 /** Records that a processor has yet to apply. */
@@ -292,6 +309,21 @@ export function judge(view: StatusView): Finding[] {
   }
   const asked = view.regions.find((region) => region.stack === cluster.askedIn.stack)!;
   const status = `${kubectl(asked)} exec ${cluster.askedIn.pod} -- restatectl status`;
+  const restarts = new Map(
+    view.regions.flatMap((region) =>
+      region.nodes.map(({ name, pod }): [string, string] => [name, `${kubectl(region)} delete pod ${pod}`]),
+    ),
+  );
+  /**
+   * What is to be done about a processor that gets no further. Nodes believe a segment's sequencer how far it was written, and one that
+   * was cut off while it was sealed goes on saying less (github.com/restatedev/restate/pull/5054): it is restarted first.
+   */
+  const ifStuck = ({ sequencer, node }: PartitionRow) => {
+    const commands = [...new Set([sequencer, node])].flatMap((name) => restarts.get(name ?? "") ?? []);
+    return commands.length > 0
+      ? `${status}; if it is as far behind in a minute: ${commands.join("; when that pod is ready again: ")}`
+      : status;
+  };
   const members = cluster.nodes.filter((node) => node.metadata_server_state === "member");
   findings.push(...judgeServing(view, cluster), ...judgeVersions(view, cluster));
   const resting = new Set(view.regions.flatMap((region) => [...standingBy(region)]));
@@ -319,24 +351,18 @@ export function judge(view: StatusView): Finding[] {
   }
   for (let id = 0; id < view.partitions; id++) {
     const rows = cluster.partitions.filter((row) => row.partition_id === id);
-    if (!rows.some(leads)) {
-      const stuck = rows.find(isCandidate);
-      const [restart] = view.regions.flatMap((region) =>
-        region.nodes
-          .filter(({ name }) => name === stuck?.node)
-          .map(({ pod }) => `${kubectl(region)} delete pod ${pod}`),
+    const candidate = rows.some(leads) ? undefined : rows.find(isCandidate);
+    if (candidate) {
+      error(
+        `partition ${id} has no leader: ${candidate.node} is to lead it, and is ${recordsBehind(candidate)} records behind`,
+        ifStuck(candidate),
       );
-      if (stuck && restart) {
-        error(
-          `partition ${id} has no leader: ${stuck.node} is to lead it, and is ${recordsBehind(stuck)} records behind`,
-          `${status}; if it is as far behind in a minute: ${restart}`,
-        );
-      } else error(`partition ${id} has no leader`, status);
-    }
+    } else if (!rows.some(leads)) error(`partition ${id} has no leader`, status);
     for (const row of rows) {
       const behind = recordsBehind(row);
-      if (behind > laggingRecords) {
-        warning(`partition ${id} on ${row.node} is ${behind} records behind`, status);
+      if (row !== candidate && (row.stands || behind > laggingRecords)) {
+        const further = row.stands ? ", and gets no further" : "";
+        warning(`partition ${id} on ${row.node} is ${behind} records behind${further}`, ifStuck(row));
       }
     }
   }

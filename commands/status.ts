@@ -7,6 +7,7 @@
  * shown as such. Exit code 0 if all is well, 1 if something is wrong, 2 if it could not look: wrong flags, a stack that
  * does not exist, settings with faults.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { handoverRecord, recordCommand } from "../restate/handover";
 import { snapshotCommand, snapshotDocument, snapshotScript } from "../restate/snapshots";
@@ -14,6 +15,7 @@ import { sqlCommand, sqlRows } from "../restate/sql";
 import { candidatesOf, firstAnswer, inPod, type Reachable, readRegion } from "./regions";
 import {
   type ClusterView,
+  isBehind,
   judge,
   type LogRow,
   type NodeRow,
@@ -21,6 +23,7 @@ import {
   partitionRow,
   render,
   type StatusView,
+  withStanding,
 } from "./report";
 import { summarize } from "./snapshots";
 import { runCommand, twoStacks } from "./stacks";
@@ -33,24 +36,53 @@ const usage = `npm run status -- [options]: one screen over both regions, what i
 /** Longest that a look at a region's snapshots may take, in milliseconds: it asks S3, with deadlines of its own. */
 const snapshotPatience = 20_000;
 
+/**
+ * Each partition's processors. The sequencer is that of the segment that holds the record which a processor reads next, as long as it
+ * runs as it did then.
+ */
+const partitionsSql = `
+  select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn,
+    q.name as sequencer
+  from partition_state s
+  join nodes n on n.plain_node_id = s.plain_node_id
+  left join (
+    select log_id, sequencer, base_lsn, lead(base_lsn) over (partition by log_id order by base_lsn) as next_lsn from logs
+  ) l on l.log_id = s.partition_id and l.base_lsn <= s.applied_log_lsn + 1
+    and (l.next_lsn is null or l.next_lsn > s.applied_log_lsn + 1)
+  left join nodes q on q.gen_node_id = l.sequencer
+  order by s.partition_id`;
+
+/**
+ * Looks at the processors again while some that are behind have not moved, for longer than nodes take to tell how far they are: about
+ * a second.
+ */
+async function lookAgain(seen: PartitionRow[], look: () => Promise<PartitionRow[]>): Promise<PartitionRow[]> {
+  const began = Date.now();
+  for (let now = seen; ; now = withStanding(seen, await look())) {
+    const stand = now === seen ? seen.some(isBehind) : now.some((row) => row.stands);
+    if (!stand || Date.now() - began >= 3_000) return now;
+    await sleep(500);
+  }
+}
+
 /** Asks the Restate cluster in the first pod that answers, whichever region it is in; ready ones are asked first. */
 async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView; noCluster?: string }> {
   const candidates = candidatesOf(regions).sort((a, b) => Number(b.pod.ready) - Number(a.pod.ready));
   const { answer, reasons } = await firstAnswer(candidates, async (candidate): Promise<ClusterView> => {
     const query = async <T>(sql: string) => sqlRows<T>(await inPod(candidate, sqlCommand(sql)));
-    const [nodes, logs, partitions, record] = await Promise.all([
+    const processors = async () => (await query<PartitionRow>(partitionsSql)).map(partitionRow);
+    const [nodes, logs, seen, record] = await Promise.all([
       query<NodeRow>(
         "select name, state, location, storage_state, worker_state, metadata_server_state, binary_version from nodes order by name",
       ),
       query<LogRow>("select log_id, replication from logs_tail_segments order by log_id"),
-      query<PartitionRow>(
-        "select s.partition_id, n.name as node, s.effective_mode, s.replay_status, s.applied_log_lsn, s.target_tail_lsn, s.archived_log_lsn from partition_state s join nodes n on s.plain_node_id = n.plain_node_id order by s.partition_id",
-      ),
+      processors(),
       // Without a majority of the metadata store nobody knows; that is told by the nodes.
       inPod(candidate, recordCommand).then(handoverRecord, () => undefined),
     ]);
+    const partitions = await lookAgain(seen, processors);
     const askedIn = { stack: candidate.view.stack, pod: candidate.pod.name };
-    return { askedIn, nodes, logs, partitions: partitions.map(partitionRow), ...(record ? { record } : {}) };
+    return { askedIn, nodes, logs, partitions, ...(record ? { record } : {}) };
   });
   return answer ? { cluster: answer } : { noCluster: reasons.join("; ") || "no Restate pod runs" };
 }

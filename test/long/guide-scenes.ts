@@ -499,11 +499,14 @@ export const scenes: Scene[] = [
 
 /** What is not played, and why not. */
 export const left: Left[] = [
-  {
+  ...[
+    "✗ partition 3 has no leader: restate-0.region2 is to lead it, and is 64 records behind",
+    "! partition 0 on restate-1.region2 is 23974 records behind, and gets no further",
+  ].map((words) => ({
     section: "A node is stuck",
-    words: "✗ partition 3 has no leader: restate-0.region2 is to lead it, and is 64 records behind",
-    why: "which node is stuck when, cannot be brought about at will; test:faults met it, and restarts the pod then",
-  },
+    words,
+    why: "which node is stuck when, cannot be brought about at will; test:faults meets it, and does then what npm run status says",
+  })),
   {
     section: "A handover is blocked",
     words: "git pull",

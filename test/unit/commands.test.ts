@@ -137,6 +137,7 @@ const processor = (id: number, node: string, mode: string): PartitionRow => ({
   applied_log_lsn: 500,
   target_tail_lsn: 501,
   archived_log_lsn: 400,
+  sequencer: null,
 });
 
 function clusterView(changes: Partial<ClusterView> = {}): ClusterView {
@@ -380,7 +381,64 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
         ),
       },
     }),
-    [warning("partition 1 on restate-0.region2 is 1001 records behind", restatectl)],
+    [
+      warning(
+        "partition 1 on restate-0.region2 is 1001 records behind",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
+      ),
+    ],
+  ],
+  "lagging in a segment whose sequencer still runs: that is restarted first": [
+    statusView({
+      cluster: {
+        partitions: partitionsWith((row) =>
+          row.partition_id === 1 && row.node === "restate-0.region2"
+            ? { ...row, target_tail_lsn: 1502, sequencer: "restate-1.region1" }
+            : row,
+        ),
+      },
+    }),
+    [
+      warning(
+        "partition 1 on restate-0.region2 is 1001 records behind",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region1 delete pod restate-1; ` +
+          "when that pod is ready again: kubectl -n ns-region2 delete pod restate-0",
+      ),
+    ],
+  ],
+  "lagging in a segment that the node itself sequenced": [
+    statusView({
+      cluster: {
+        partitions: partitionsWith((row) =>
+          row.partition_id === 1 && row.node === "restate-0.region2"
+            ? { ...row, target_tail_lsn: 1502, sequencer: row.node }
+            : row,
+        ),
+      },
+    }),
+    [
+      warning(
+        "partition 1 on restate-0.region2 is 1001 records behind",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
+      ),
+    ],
+  ],
+  "a processor that stands is told of long before it lags": [
+    statusView({
+      cluster: {
+        partitions: partitionsWith((row) =>
+          row.partition_id === 1 && row.node === "restate-0.region2"
+            ? { ...row, target_tail_lsn: 650, stands: true }
+            : row,
+        ),
+      },
+    }),
+    [
+      warning(
+        "partition 1 on restate-0.region2 is 149 records behind, and gets no further",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
+      ),
+    ],
   ],
   "a processor that has applied nothing lags behind the whole log": [
     statusView({
@@ -392,7 +450,12 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
         ),
       },
     }),
-    [warning("partition 1 on restate-0.region2 is 5000 records behind", restatectl)],
+    [
+      warning(
+        "partition 1 on restate-0.region2 is 5000 records behind",
+        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
+      ),
+    ],
   ],
   "pending, each with its own next command, also where there are two": [
     statusView({

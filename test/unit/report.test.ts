@@ -1,7 +1,16 @@
 /** What the report of both regions makes of snapshots: their age, how far they are behind, their way to the peer. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Finding, judge, partitionRow, type RegionView, render, type StatusView } from "../../commands/report";
+import {
+  type Finding,
+  judge,
+  type PartitionRow,
+  partitionRow,
+  type RegionView,
+  render,
+  type StatusView,
+  withStanding,
+} from "../../commands/report";
 import { durationText, type SnapshotState, summarize } from "../../commands/snapshots";
 import { durationSeconds, snapshotRules } from "../../restate/snapshotRules";
 import { snapshotDocument, snapshotScript } from "../../restate/snapshots";
@@ -447,6 +456,19 @@ describe("state of snapshots", () => {
     assert.match(snapshotScript(), /take_role\(\)[\s\S]+^#!\/usr\/bin\/env bash\n/m);
   });
 
+  test("a processor stands if it was behind before, and has applied nothing since", () => {
+    const row = (applied: number | null, tail = 700, node = "restate-0.region2") =>
+      partitionRow({ partition_id: 3, node, applied_log_lsn: applied as number, target_tail_lsn: tail });
+    const stands = (before: PartitionRow, now: PartitionRow) => withStanding([before], [now])[0]!.stands ?? false;
+    assert.equal(stands(row(500), row(500)), true);
+    assert.equal(stands(row(500), row(500, 900)), true);
+    assert.equal(stands(row(null), row(null)), true);
+    assert.equal(stands(row(500), row(501)), false);
+    assert.equal(stands(row(500, 501), row(500)), false, "it was not behind before");
+    assert.equal(stands(row(500), row(500, 501)), false, "it is not behind any more");
+    assert.equal(stands(row(500, 700, "restate-1.region2"), row(500)), false, "another node");
+  });
+
   test("a row as restatectl prints it lacks what is null", () => {
     assert.deepEqual(partitionRow({ partition_id: 3, node: "restate-0.region2", effective_mode: "Follower" }), {
       partition_id: 3,
@@ -456,6 +478,7 @@ describe("state of snapshots", () => {
       applied_log_lsn: null,
       target_tail_lsn: null,
       archived_log_lsn: null,
+      sequencer: null,
     });
   });
 });
