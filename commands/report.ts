@@ -1,6 +1,8 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
+
 import type { Receipt } from "../outputs";
 import { type HandoverRecord, serveTemplate } from "../restate/handover";
+import { laggingRecords } from "../restate/lagging";
 import type { SnapshotRules } from "../restate/snapshotRules";
 import { leadRegion, type RegionName, type Serving } from "../topology";
 import { judgeSnapshots, overdueSnapshots, type SnapshotState, snapshotRows } from "./snapshots";
@@ -126,9 +128,6 @@ export interface Finding {
   what: string;
   next: string;
 }
-
-/** Records behind the tail at which a processor counts as lagging. */
-const laggingRecords = 1000;
 
 /** Whether a processor is in a mode; Restate changed the spelling in 1.7.3. */
 const isIn = (mode: string) => (row: PartitionRow) => row.effective_mode?.toLowerCase() === mode;

@@ -4,6 +4,7 @@
  * Every metric is one that Restate 1.7.12 was seen to export, or one of the kubelet and of kube-state-metrics; a unit test
  * holds that against recordings of real nodes. Restate itself labels each series with the names of cluster and node.
  */
+import { laggingRecords } from "../restate/lagging";
 import { lateIntervals, type SnapshotRules } from "../restate/snapshotRules";
 import { metadataQuorum, otherRegion, type RegionName, type Serving } from "../topology";
 
@@ -104,6 +105,17 @@ export function alertRules(input: RulesInput): RuleGroup[] {
       summary: `some partitions have no processor in ${region}`,
       description: `{{ $value }} processors run in ${region}, fewer than there are partitions: it could not carry the cluster alone. Next: npm run status.`,
       section: "a-region-is-out-of-reach",
+    },
+    serves && {
+      alert: "RestateProcessorBehind",
+      severity: "warning",
+      region,
+      for: "10m",
+      expr: `${perNode("restate_partition_applied_lsn_lag", `${own},quantile="1.0"`)} > ${laggingRecords}`,
+      summary: "a processor on {{ $labels.node_name }} is {{ $value }} records behind",
+      description:
+        "It could not take its partition over, and no handover begins. Next: npm run status, which names what to restart if it gets no further.",
+      section: "a-node-is-stuck",
     },
     serving !== region && {
       alert: "RestateOtherRegionAway",

@@ -9,5 +9,5 @@ join nodes n on n.plain_node_id = r.plain_node_id
 join (values :asked) as a (partition_id, lsn) on a.partition_id = r.partition_id
 left join partition_state s on s.partition_id = r.partition_id and s.plain_node_id = r.plain_node_id
 where n.location = ':region'
-  and (s.replay_status is distinct from 'active' or s.applied_log_lsn is null or s.applied_log_lsn < a.lsn)
+  and ((s.replay_status is distinct from 'active') or s.applied_log_lsn is null or s.applied_log_lsn < a.lsn)
 order by r.partition_id

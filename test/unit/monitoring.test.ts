@@ -234,6 +234,23 @@ describe("what fires", () => {
   });
 });
 
+/** What cannot be brought about at will: the other metrics are as recorded. */
+test("a processor gets no further", () => {
+  const key = 'restate_partition_applied_lsn_lag{cluster_name="restate",node_name="restate-1.region2",quantile="1.0"}';
+  const story = (values: string) => {
+    const healthy = told([{ situation: "healthy", minutes: 60 }]);
+    assert.equal(healthy.filter(({ series }) => series === key).length, 1);
+    return healthy.map((one) => (one.series === key ? { ...one, values } : one));
+  };
+  const stuck = story("0x4 800x4 1200x29 0x19");
+  const expected = { 19: [], 21: ["RestateProcessorBehind region2"], 39: ["RestateProcessorBehind region2"], 42: [] };
+  assertFiring(rulesOf("region2"), stuck, expected);
+  assertFiring(rulesOf("region1"), stuck, { 30: [] });
+  assertFiring(rulesOf("region2", { serving: "region1" }), stuck, { 30: [] });
+  // Behind, and on its way.
+  assertFiring(rulesOf("region2"), story("0x4 1200x5 0x4 1200x5 0x39"), { 10: [], 21: [] });
+});
+
 describe("what others tell", () => {
   const volume = (left: string): Series[] => {
     const labels = '{namespace="restate-region1",persistentvolumeclaim="storage-restate-0"}';
