@@ -155,16 +155,19 @@ function splitPending(text: string, stack: string): { what: string; next: string
   return { what: what ?? text, next: next ?? `pulumi up --stack ${stack}` };
 }
 
-/** Whether a processor is further behind than one is that has just been written to. */
-export const isBehind = (row: PartitionRow) => recordsBehind(row) > 100;
+/** Names of the nodes that are alive. What was last heard of another is remembered for minutes, and says nothing. */
+export const namesAlive = (nodes: NodeRow[]): ReadonlySet<string> =>
+  new Set(nodes.filter(({ state }) => state === "alive").map(({ name }) => name));
 
-/** The rows of a later look, which tell of each processor that is behind whether it stands. Pure. */
-export function withStanding(before: PartitionRow[], now: PartitionRow[]): PartitionRow[] {
+/** The rows of a later look, which tell of each processor that was and is far behind whether it stands, if its node is alive. Pure. */
+export function withStanding(before: PartitionRow[], now: PartitionRow[], alive: ReadonlySet<string>): PartitionRow[] {
+  // Further than one is that has just been written to.
+  const behind = (row: PartitionRow) => recordsBehind(row) > 100;
   const same = (a: PartitionRow, b: PartitionRow) =>
     a.partition_id === b.partition_id && a.node === b.node && a.applied_log_lsn === b.applied_log_lsn;
-  return now.map((row) =>
-    isBehind(row) && before.some((was) => isBehind(was) && same(was, row)) ? { ...row, stands: true } : row,
-  );
+  const stands = (row: PartitionRow) =>
+    alive.has(row.node) && behind(row) && before.some((was) => behind(was) && same(was, row));
+  return now.map((row) => (stands(row) ? { ...row, stands: true } : row));
 }
 
 /** Records that a processor has yet to apply. */
@@ -348,6 +351,7 @@ export function judge(view: StatusView): Finding[] {
   if (cluster.logs.length < view.partitions) {
     error(`${cluster.logs.length} of ${view.partitions} logs exist`, status);
   }
+  const alive = namesAlive(cluster.nodes);
   for (let id = 0; id < view.partitions; id++) {
     const rows = cluster.partitions.filter((row) => row.partition_id === id);
     const candidate = rows.some(leads) ? undefined : rows.find(isCandidate);
@@ -357,7 +361,7 @@ export function judge(view: StatusView): Finding[] {
         ifStuck(candidate),
       );
     } else if (!rows.some(leads)) error(`partition ${id} has no leader`, status);
-    for (const row of rows) {
+    for (const row of rows.filter(({ node }) => alive.has(node))) {
       const behind = recordsBehind(row);
       if (row !== candidate && (row.stands || behind > laggingRecords)) {
         const further = row.stands ? ", and gets no further" : "";

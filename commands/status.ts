@@ -15,10 +15,10 @@ import { sqlCommand, sqlRows } from "../restate/sql";
 import { candidatesOf, firstAnswer, inPod, type Reachable, readRegion } from "./regions";
 import {
   type ClusterView,
-  isBehind,
   judge,
   type LogRow,
   type NodeRow,
+  namesAlive,
   type PartitionRow,
   partitionRow,
   render,
@@ -53,14 +53,17 @@ const partitionsSql = `
   order by s.partition_id`;
 
 /**
- * Looks at the processors again while some that are behind have not moved, for longer than nodes take to tell how far they are: about
- * a second.
+ * Looks at the processors again while some of nodes that are alive are behind and have not moved, for longer than nodes take to tell how
+ * far they are: about a second.
  */
-async function lookAgain(seen: PartitionRow[], look: () => Promise<PartitionRow[]>): Promise<PartitionRow[]> {
+async function lookAgain(
+  seen: PartitionRow[],
+  look: () => Promise<PartitionRow[]>,
+  alive: ReadonlySet<string>,
+): Promise<PartitionRow[]> {
   const began = Date.now();
-  for (let now = seen; ; now = withStanding(seen, await look())) {
-    const stand = now === seen ? seen.some(isBehind) : now.some((row) => row.stands);
-    if (!stand || Date.now() - began >= 3_000) return now;
+  for (let now = withStanding(seen, seen, alive); ; now = withStanding(seen, await look(), alive)) {
+    if (!now.some((row) => row.stands) || Date.now() - began >= 3_000) return now;
     await sleep(500);
   }
 }
@@ -80,7 +83,7 @@ async function askCluster(regions: Reachable[]): Promise<{ cluster?: ClusterView
       // Without a majority of the metadata store nobody knows; that is told by the nodes.
       inPod(candidate, recordCommand).then(handoverRecord, () => undefined),
     ]);
-    const partitions = await lookAgain(seen, processors);
+    const partitions = await lookAgain(seen, processors, namesAlive(nodes));
     const askedIn = { stack: candidate.view.stack, pod: candidate.pod.name };
     return { askedIn, nodes, logs, partitions, ...(record ? { record } : {}) };
   });

@@ -440,6 +440,18 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
       ),
     ],
   ],
+  "what was last heard of a node that is dead says nothing": [
+    statusView({
+      cluster: {
+        nodes: nodesWith("dead", "restate-2.region2"),
+        partitions: [
+          ...clusterView().partitions,
+          { ...processor(1, "restate-2.region2", "follower"), target_tail_lsn: 9000 },
+        ],
+      },
+    }),
+    [error("restate-2.region2 is dead", restatectl)],
+  ],
   "a processor that has applied nothing lags behind the whole log": [
     statusView({
       cluster: {

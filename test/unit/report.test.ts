@@ -459,7 +459,9 @@ describe("state of snapshots", () => {
   test("a processor stands if it was behind before, and has applied nothing since", () => {
     const row = (applied: number | null, tail = 700, node = "restate-0.region2") =>
       partitionRow({ partition_id: 3, node, applied_log_lsn: applied as number, target_tail_lsn: tail });
-    const stands = (before: PartitionRow, now: PartitionRow) => withStanding([before], [now])[0]!.stands ?? false;
+    const alive = new Set(["restate-0.region2", "restate-1.region2"]);
+    const stands = (before: PartitionRow, now: PartitionRow) =>
+      withStanding([before], [now], alive)[0]!.stands ?? false;
     assert.equal(stands(row(500), row(500)), true);
     assert.equal(stands(row(500), row(500, 900)), true);
     assert.equal(stands(row(null), row(null)), true);
@@ -467,6 +469,8 @@ describe("state of snapshots", () => {
     assert.equal(stands(row(500, 501), row(500)), false, "it was not behind before");
     assert.equal(stands(row(500), row(500, 501)), false, "it is not behind any more");
     assert.equal(stands(row(500, 700, "restate-1.region2"), row(500)), false, "another node");
+    const dead = row(500, 700, "restate-0.region1");
+    assert.equal(stands(dead, dead), false, "its node is dead, and nothing was heard of it since");
   });
 
   test("a row as restatectl prints it lacks what is null", () => {
