@@ -51,7 +51,7 @@ export = async () => {
     const check = await checkHandover(access, namespace, { ...handoverSetting(settings), bucket: "-" }, order).catch(
       (error: Error) => error.message,
     );
-    const words = handoverInWords(order, handover.latest?.to ?? "both", check);
+    const words = handoverInWords(order, check);
     if (typeof check !== "string" && check.obstacles.length === 0) pulumi.log.info(words);
     else pulumi.log.warn(words);
   }

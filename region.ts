@@ -277,7 +277,7 @@ export function deployRegion(settings: Settings, around: Surroundings): pulumi.I
 
   // The receipt of a handover that is done is known; that of one which begins is read when it has ended.
   const receipt = handover?.job && !order?.done ? around.receipt(handover.job, handover.job.metadata.name) : latest;
-  const asked = order ? { askedBy: order.askedBy } : {};
+  const asked = order ? { askedBy: order.askedBy, after: order.after, before: order.before } : {};
   const receiptMemory = receipt ? [new pulumi.Stash(handoverMemoryName, { input: { receipt, ...asked } })] : [];
 
   // Depends on everything, so that nothing is deleted before the guard agrees.

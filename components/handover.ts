@@ -100,10 +100,10 @@ export class Handover extends pulumi.ComponentResource {
     }
 
     if (order) {
-      const { target, after, askedBy } = order;
+      const { target, after, before, askedBy } = order;
       const next = `pulumi up --stack ${args.stack}`;
       // Who asks is told, and makes no other run of it.
-      const run = { target, after, next };
+      const run = { target, after, before, next };
       const identity = {
         files,
         image: args.image,

@@ -29,13 +29,18 @@ export interface HandoverMemory {
   receipt: Receipt;
   /** Who asked this stack for it, if it ran a Job for it: the one who was faster may have been another. */
   askedBy?: HandoverOrder["askedBy"];
+  /** What that Job was told: handovers by hand may have come between. */
+  after?: number;
+  before?: Serving;
 }
 
 /** A handover that this stack runs, or has run. */
 export interface HandoverOrder {
   target: Serving;
-  /** Number of the handover that it follows. */
+  /** Number of the last handover that this stack knew. */
   after: number;
+  /** Who served then. That it was otherwise in between changes nothing about what is asked. */
+  before: Serving;
   askedBy: Record<string, unknown>;
   /** Whether it is known to be done: the Job is there already, or finds nothing to do. */
   done: boolean;
@@ -109,14 +114,22 @@ export function planHandover(question: HandoverQuestion): HandoverPlan {
     return plan;
   }
   plan.order = changes
-    ? { target: serving, after: latest?.number ?? 0, askedBy: { ...question.asker() }, done: false }
-    : { target: serving, after: latest!.number - 1, askedBy: askedBefore(latest!, remembered), done: true };
+    ? { target: serving, after: latest?.number ?? 0, before, askedBy: { ...question.asker() }, done: false }
+    : { target: serving, ...orderedBefore(latest!, remembered), done: true };
   return plan;
 }
 
-/** Who asked for a handover that is done, so that its Job stays as it is. */
-function askedBefore(latest: Receipt, remembered: HandoverMemory | undefined): HandoverOrder["askedBy"] {
-  return (remembered?.receipt.number === latest.number && remembered.askedBy) || latest.askedBy;
+/** What was asked for when a handover that is done was ordered, so that its Job stays as it is. */
+function orderedBefore(
+  latest: Receipt,
+  remembered: HandoverMemory | undefined,
+): Pick<HandoverOrder, "after" | "before" | "askedBy"> {
+  const known = remembered?.receipt.number === latest.number ? remembered : undefined;
+  return {
+    after: known?.after ?? latest.number - 1,
+    before: known?.before ?? latest.from,
+    askedBy: known?.askedBy ?? latest.askedBy,
+  };
 }
 
 /** Throws if this checkout cannot be the one that follows the last handover. */
@@ -143,8 +156,7 @@ function refuseContradiction({ settings, asker, age }: HandoverQuestion, latest:
 }
 
 /** What a handover does, in words, for previews. */
-export function describeHandover(order: HandoverOrder, before: Serving): string[] {
-  const { target } = order;
+export function describeHandover({ target, before }: Pick<HandoverOrder, "target" | "before">): string[] {
   if (target === "both") {
     const back = before === "region1" ? "region2" : "region1";
     return [

@@ -5,7 +5,6 @@ import { coreApi } from "../kubernetes/client";
 import { within } from "../kubernetes/deadline";
 import { runInPod } from "../kubernetes/exec";
 import { type HandoverSetting, handoverEnvironment, handoverScript } from "../restate/handover";
-import type { Serving } from "../topology";
 import { describeHandover, type HandoverOrder } from "./plan";
 
 /** Longest that the cluster may take to say what would block a handover, in milliseconds. */
@@ -43,10 +42,11 @@ export async function checkHandover(
 }
 
 /** A handover in words: what it would do and what would block it; `check` is an error's message where nobody answers. Pure. */
-export function handoverInWords(order: HandoverOrder, before: Serving, check: HandoverCheck | string): string {
+export function handoverInWords(order: HandoverOrder, check: HandoverCheck | string): string {
+  const last = typeof check === "string" ? order.after : check.number;
   const lines = [
-    `serving: ${before} -> ${order.target}. This update hands the cluster over (handover ${order.after + 1}):`,
-    ...describeHandover(order, before).map((line) => `  - ${line}`),
+    `serving: ${order.before} -> ${order.target}. This update hands the cluster over (handover ${last + 1}):`,
+    ...describeHandover(order).map((line) => `  - ${line}`),
   ];
   if (typeof check === "string") {
     lines.push(`What would block it is not known: the cluster cannot be asked (${check}).`);

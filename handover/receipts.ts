@@ -6,10 +6,16 @@ import { lastLineOfJob } from "../kubernetes/jobLog";
 import { type PeerOutputs, type Receipt, receiptSchema } from "../outputs";
 import { readMemory } from "../peer";
 import type { Settings } from "../settings";
+import { servingValues } from "../topology";
 import { type HandoverMemory, handoverMemoryName } from "./plan";
 
 /** What the `Stash` holds. */
-const memorySchema = z.object({ receipt: receiptSchema, askedBy: z.record(z.string(), z.unknown()).optional() });
+const memorySchema = z.object({
+  receipt: receiptSchema,
+  askedBy: z.record(z.string(), z.unknown()).optional(),
+  after: z.number().optional(),
+  before: z.enum(servingValues).optional(),
+});
 
 /**
  * The last handover that a stack's own state remembers. Not looked for where nothing hints at any: both regions serve, and

@@ -42,8 +42,9 @@ export const serveTemplate = (target: string): string => `restate-serve-${target
 /** What one run leads to. */
 export interface HandoverTarget {
   target: string;
-  /** Number of the handover that it follows; undefined: whatever it is. */
+  /** Number of the last handover that is known to the one who asks, and who served then; undefined: whatever it is. */
   after?: number;
+  before?: string;
   askedBy: Record<string, unknown>;
   /** Command that starts it again. */
   next: string;
@@ -57,6 +58,7 @@ export function handoverEnvironment(setting: HandoverSetting, run: HandoverTarge
     REGION: setting.region,
     TARGET: run.target,
     AFTER: run.after === undefined ? "" : String(run.after),
+    BEFORE: run.before ?? "",
     LOG_BOTH: setting.both.log,
     PARTITION_BOTH: setting.both.partition,
     LOG_ONE: setting.one.log,

@@ -10,7 +10,7 @@
 #   CLUSTER         Restate's cluster name
 #   NODES           JSON list of {"name", "region", "address"}: every node of both regions
 #   TARGET          both, region1 or region2
-#   AFTER           number of the handover that this one follows, as far as the one who asks knows; empty: whatever it is
+#   AFTER, BEFORE   number of the last handover that the one who asks knows, and who served then; empty: whatever it is
 #   LOG_BOTH, PARTITION_BOTH, LOG_ONE, PARTITION_ONE    replication with both regions serving, and with one
 #   ASKED           JSON: who asked
 #   TIMEOUT         seconds that a run may take, in all
@@ -206,9 +206,11 @@ obstacles() {
   if [ "$TARGET" = both ]; then obstacles_to_restore; else obstacles_to_drain; fi
 }
 
-# What keeps this run from being the next handover, in words: someone else was there since the stack looked last.
+# What keeps this run from being the next handover, in words: someone else was there since the stack looked last, and what was asked for
+# would undo it. Handovers there and back in between change nothing about what was asked.
 stale() {
-  [ -n "${AFTER:-}" ] && [ "$number" -gt "$AFTER" ] && [ "$serving" != "$TARGET" ] || return 0
+  [ -n "${AFTER:-}" ] && [ "$number" -gt "$AFTER" ] || return 0
+  [ "$serving" != "$TARGET" ] && [ "$serving" != "${BEFORE:-}" ] || return 0
   jq -r --argjson after "$AFTER" '"handover \(.number) to \(.serving) came after handover \($after), the last that this stack knew"' <<<"$record"
 }
 
@@ -246,8 +248,8 @@ obstacles_settled() {
 run() {
   local open against order
   against=$(stale)
-  [ -z "$against" ] || fail "$against" "Nothing was changed. If $TARGET is still wanted, run pulumi up again: it has seen that handover by then." \
-    "If not, set restate:serving to $serving in Pulumi.yaml. Next: npm run history"
+  [ -z "$against" ] || fail "$against" "Nothing was changed. The stacks have to take note of it: set restate:serving to $serving in Pulumi.yaml, and npm run up." \
+    "If $TARGET is still wanted, ask for it then. Next: npm run history"
   open=$(outstanding)
   if [ -z "$open" ] && [ "$serving" = "$TARGET" ] && ! $unfinished; then
     say "the cluster is served by $TARGET already (handover $number): nothing to change"

@@ -327,11 +327,19 @@ describe("refused before the first change, with everything that is missing", { c
         stage,
         [
           "handover 4 to region1 came after handover 2, the last that this stack knew",
-          "Nothing was changed. If region2 is still wanted, run pulumi up again: it has seen that handover by then.",
-          "If not, set restate:serving to region1 in Pulumi.yaml. Next: npm run history",
+          "Nothing was changed. The stacks have to take note of it: set restate:serving to region1 in Pulumi.yaml, and npm run up.",
+          "If region2 is still wanted, ask for it then. Next: npm run history",
         ],
-        { AFTER: "2" },
+        { AFTER: "2", BEFORE: "both" },
       );
+    }));
+
+  test("handovers there and back by hand, which the stack does not know, change nothing about what it asks", () =>
+    onStage(1, 1, async (stage) => {
+      stage.cluster.documents.set(recordKey, { version: 7, fields: record({ number: 4, serving: "both" }) });
+      const run = await stage.run("region2", { AFTER: "2", BEFORE: "both" });
+      assert.equal(run.code, 0, run.out);
+      assert.match(run.out, /handover 5: both -> region2/);
     }));
 
   test("another handover runs and shows signs of life, or ends while its lock is looked at", () =>

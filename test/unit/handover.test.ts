@@ -54,7 +54,7 @@ describe("the plan", () => {
     assert.deepEqual(planHandover(question("region2", { serving: "region2" })), {
       runningReplicas: 3,
       pending: [],
-      order: { target: "region2", after: 0, askedBy: asker, done: false },
+      order: { target: "region2", after: 0, before: "both", askedBy: asker, done: false },
     });
   });
 
@@ -70,15 +70,28 @@ describe("the plan", () => {
   test("one that is done is asked for again in the same words, so that nothing changes", () => {
     const receipt = receiptOf(1, "both", "region2");
     const { order, pending } = planHandover(question("region2", { serving: "region2" }, { remembered: { receipt } }));
-    assert.deepEqual(order, { target: "region2", after: 0, askedBy: receipt.askedBy, done: true });
+    assert.deepEqual(order, { target: "region2", after: 0, before: "both", askedBy: receipt.askedBy, done: true });
     assert.deepEqual(pending, []);
+  });
+
+  test("handovers by hand that came between change nothing about how it was asked", () => {
+    const receipt = receiptOf(3, "both", "region2");
+    const remembered = { receipt, askedBy: asker, after: 0, before: "both" } as const;
+    const { order } = planHandover(question("region2", { serving: "region2" }, { remembered }));
+    assert.deepEqual(order, { target: "region2", after: 0, before: "both", askedBy: asker, done: true });
+    // Another one came after it, and was only taken note of.
+    const later = receiptOf(5, "both", "region2");
+    const { order: noted } = planHandover(
+      question("region2", { serving: "region2" }, { remembered, ...known(later, "region1") }),
+    );
+    assert.deepEqual(noted, { target: "region2", after: 4, before: "both", askedBy: later.askedBy, done: true });
   });
 
   test("the way back is home's, and follows what region2 exported", () => {
     const { order } = planHandover(
       question("region1", { serving: "both" }, known(receiptOf(1, "both", "region2"), "region2")),
     );
-    assert.deepEqual(order, { target: "both", after: 1, askedBy: asker, done: false });
+    assert.deepEqual(order, { target: "both", after: 1, before: "region2", askedBy: asker, done: false });
   });
 
   test("the latest of what is remembered and what the peer tells counts", () => {
@@ -87,6 +100,7 @@ describe("the plan", () => {
     assert.deepEqual(planHandover(question("region1", {}, { ...older, remembered: { receipt: own } })).order, {
       target: "both",
       after: 3,
+      before: "region2",
       askedBy: own.askedBy,
       done: true,
     });
@@ -94,6 +108,7 @@ describe("the plan", () => {
     assert.deepEqual(planHandover(question("region1", {}, { ...newer, remembered: { receipt: own } })).order, {
       target: "both",
       after: 5,
+      before: "region2",
       askedBy: asker,
       done: false,
     });
@@ -210,12 +225,12 @@ describe("the plan", () => {
 });
 
 describe("in words", () => {
-  const order = { target: "region2", after: 2, askedBy: {}, done: false } as const;
+  const order = { target: "region2", after: 2, before: "both", askedBy: {}, done: false } as const;
   const check = { serving: "both", number: 2, target: "region2", outstanding: ["a", "b"], obstacles: [] as string[] };
 
   test("what a drain does, and that nothing blocks it", () => {
     assert.equal(
-      handoverInWords(order, "both", check),
+      handoverInWords(order, check),
       [
         "serving: both -> region2. This update hands the cluster over (handover 3):",
         "  - every partition is led from region2 and lives there alone",
@@ -227,22 +242,22 @@ describe("in words", () => {
     );
   });
   test("what blocks it, in full", () => {
-    const words = handoverInWords(order, "both", { ...check, obstacles: ["restate-0.region2 is dead", "and more"] });
+    const words = handoverInWords(order, { ...check, obstacles: ["restate-0.region2 is dead", "and more"] });
     assert.match(words, /\nBLOCKED as things are now:\n {2}- restate-0\.region2 is dead\n {2}- and more$/);
   });
   test("that nobody could be asked", () => {
     assert.match(
-      handoverInWords(order, "both", "connection refused"),
+      handoverInWords(order, "connection refused"),
       /\nWhat would block it is not known: the cluster cannot be asked \(connection refused\)\.$/,
     );
   });
   test("a restore names the region that comes back", () => {
     assert.match(
-      describeHandover({ ...order, target: "both" }, "region1").join("\n"),
+      describeHandover({ target: "both", before: "region1" }).join("\n"),
       /^every partition gets a processor in region2/,
     );
     assert.match(
-      describeHandover({ ...order, target: "both" }, "region2").join("\n"),
+      describeHandover({ target: "both", before: "region2" }).join("\n"),
       /^every partition gets a processor in region1/,
     );
   });
@@ -339,6 +354,7 @@ describe("what is brought into pods", () => {
   const environment = handoverEnvironment(setting, {
     target: "region2",
     after: 3,
+    before: "both",
     askedBy: { user: "bob" },
     next: "pulumi up",
   });
@@ -350,6 +366,7 @@ describe("what is brought into pods", () => {
       REGION: "region2",
       TARGET: "region2",
       AFTER: "3",
+      BEFORE: "both",
       LOG_BOTH: "{node: 3, region: 2}",
       PARTITION_BOTH: "{region: 2}",
       LOG_ONE: "{node: 2}",
