@@ -1,5 +1,4 @@
 /** What the state of both regions means: findings, worst first, each with the next command. Pure. */
-
 import type { Receipt } from "../outputs";
 import { type HandoverRecord, serveTemplate } from "../restate/handover";
 import { laggingRecords } from "../restate/lagging";
@@ -27,10 +26,6 @@ export interface LogRow {
 
 /** One row of `partition_state`: one partition's processor on one node. */
 export interface PartitionRow {
-  /** Node that sequenced the records it reads next; null if that node was restarted since, or it has applied nothing. */
-  sequencer: string | null;
-  /** That it was behind at two looks, seconds apart, and applied nothing in between. */
-  stands?: boolean;
   partition_id: number;
   node: string;
   effective_mode: string | null;
@@ -38,6 +33,10 @@ export interface PartitionRow {
   applied_log_lsn: number | null;
   target_tail_lsn: number | null;
   archived_log_lsn: number | null;
+  /** Node that sequenced the records it reads next; null if that node was restarted since, or it has applied nothing. */
+  sequencer: string | null;
+  /** That it was behind at two looks, seconds apart, and applied nothing in between. */
+  stands?: boolean;
 }
 
 /** A row as restatectl prints it, without what is null there, made whole. */

@@ -24,16 +24,6 @@ export interface Asker {
   user: string;
 }
 
-/** What a stack remembers of the last handover. */
-export interface HandoverMemory {
-  receipt: Receipt;
-  /** Who asked this stack for it, if it ran a Job for it: the one who was faster may have been another. */
-  askedBy?: HandoverOrder["askedBy"];
-  /** What that Job was told: handovers by hand may have come between. */
-  after?: number;
-  before?: Serving;
-}
-
 /** A handover that this stack runs, or has run. */
 export interface HandoverOrder {
   target: Serving;
@@ -44,6 +34,17 @@ export interface HandoverOrder {
   askedBy: Record<string, unknown>;
   /** Whether it is known to be done: the Job is there already, or finds nothing to do. */
   done: boolean;
+}
+
+/** How a handover was asked for. */
+type Asked = Pick<HandoverOrder, "after" | "before" | "askedBy">;
+
+/**
+ * What a stack remembers of the last handover; how it was asked for only if this stack ran a Job for it. Others may have been faster than
+ * that, and handovers by hand may have come between.
+ */
+export interface HandoverMemory extends Partial<Asked> {
+  receipt: Receipt;
 }
 
 /** What follows from `serving` for one stack. */
@@ -120,10 +121,7 @@ export function planHandover(question: HandoverQuestion): HandoverPlan {
 }
 
 /** What was asked for when a handover that is done was ordered, so that its Job stays as it is. */
-function orderedBefore(
-  latest: Receipt,
-  remembered: HandoverMemory | undefined,
-): Pick<HandoverOrder, "after" | "before" | "askedBy"> {
+function orderedBefore(latest: Receipt, remembered: HandoverMemory | undefined): Asked {
   const known = remembered?.receipt.number === latest.number ? remembered : undefined;
   return {
     after: known?.after ?? latest.number - 1,

@@ -198,6 +198,17 @@ const restatectl = "kubectl -n ns-region1 exec restate-0 -- restatectl status";
 const askBoth = "kubectl -n ns-region1 get pods -l app=restate; kubectl -n ns-region2 get pods -l app=restate";
 
 /** Views and exactly what is found in them. */
+/** All is well but for partition 1's processor on restate-0 of region2; and what is to be done if that gets no further. */
+const oneProcessor = (changes: Partial<PartitionRow>) =>
+  statusView({
+    cluster: {
+      partitions: partitionsWith((row) =>
+        row.partition_id === 1 && row.node === "restate-0.region2" ? { ...row, ...changes } : row,
+      ),
+    },
+  });
+const restartItself = `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`;
+
 const judgements: Record<string, [StatusView, Finding[]]> = {
   "all is well": [healthy, []],
   "both spellings of a leader": [
@@ -362,42 +373,18 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
         ),
       },
     }),
-    [
-      error(
-        "partition 2 has no leader: restate-0.region2 is to lead it, and is 99 records behind",
-        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
-      ),
-    ],
+    [error("partition 2 has no leader: restate-0.region2 is to lead it, and is 99 records behind", restartItself)],
   ],
   "partition without any processor": [
     statusView({ cluster: { partitions: clusterView().partitions.filter((row) => row.partition_id !== 3) } }),
     [error("partition 3 has no leader", restatectl)],
   ],
   lagging: [
-    statusView({
-      cluster: {
-        partitions: partitionsWith((row) =>
-          row.partition_id === 1 && row.node === "restate-0.region2" ? { ...row, target_tail_lsn: 1502 } : row,
-        ),
-      },
-    }),
-    [
-      warning(
-        "partition 1 on restate-0.region2 is 1001 records behind",
-        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
-      ),
-    ],
+    oneProcessor({ target_tail_lsn: 1502 }),
+    [warning("partition 1 on restate-0.region2 is 1001 records behind", restartItself)],
   ],
   "lagging in a segment whose sequencer still runs: that is restarted first": [
-    statusView({
-      cluster: {
-        partitions: partitionsWith((row) =>
-          row.partition_id === 1 && row.node === "restate-0.region2"
-            ? { ...row, target_tail_lsn: 1502, sequencer: "restate-1.region1" }
-            : row,
-        ),
-      },
-    }),
+    oneProcessor({ target_tail_lsn: 1502, sequencer: "restate-1.region1" }),
     [
       warning(
         "partition 1 on restate-0.region2 is 1001 records behind",
@@ -407,38 +394,12 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
     ],
   ],
   "lagging in a segment that the node itself sequenced": [
-    statusView({
-      cluster: {
-        partitions: partitionsWith((row) =>
-          row.partition_id === 1 && row.node === "restate-0.region2"
-            ? { ...row, target_tail_lsn: 1502, sequencer: row.node }
-            : row,
-        ),
-      },
-    }),
-    [
-      warning(
-        "partition 1 on restate-0.region2 is 1001 records behind",
-        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
-      ),
-    ],
+    oneProcessor({ target_tail_lsn: 1502, sequencer: "restate-0.region2" }),
+    [warning("partition 1 on restate-0.region2 is 1001 records behind", restartItself)],
   ],
   "a processor that stands is told of long before it lags": [
-    statusView({
-      cluster: {
-        partitions: partitionsWith((row) =>
-          row.partition_id === 1 && row.node === "restate-0.region2"
-            ? { ...row, target_tail_lsn: 650, stands: true }
-            : row,
-        ),
-      },
-    }),
-    [
-      warning(
-        "partition 1 on restate-0.region2 is 149 records behind, and gets no further",
-        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
-      ),
-    ],
+    oneProcessor({ target_tail_lsn: 650, stands: true }),
+    [warning("partition 1 on restate-0.region2 is 149 records behind, and gets no further", restartItself)],
   ],
   "what was last heard of a node that is dead says nothing": [
     statusView({
@@ -453,21 +414,8 @@ const judgements: Record<string, [StatusView, Finding[]]> = {
     [error("restate-2.region2 is dead", restatectl)],
   ],
   "a processor that has applied nothing lags behind the whole log": [
-    statusView({
-      cluster: {
-        partitions: partitionsWith((row) =>
-          row.partition_id === 1 && row.node === "restate-0.region2"
-            ? { ...row, applied_log_lsn: null, target_tail_lsn: 5001 }
-            : row,
-        ),
-      },
-    }),
-    [
-      warning(
-        "partition 1 on restate-0.region2 is 5000 records behind",
-        `${restatectl}; if it is as far behind in a minute: kubectl -n ns-region2 delete pod restate-0`,
-      ),
-    ],
+    oneProcessor({ applied_log_lsn: null, target_tail_lsn: 5001 }),
+    [warning("partition 1 on restate-0.region2 is 5000 records behind", restartItself)],
   ],
   "pending, each with its own next command, also where there are two": [
     statusView({
