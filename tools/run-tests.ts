@@ -5,10 +5,10 @@
  *
  * A test file is a process of its own. Tests that took more than a second are told as they end, and each file
  * has a line at its end, with all that it printed if it failed. What failed is told once more at the very end, by its name.
- * Exit code 0 if all passed, 1 if not, 2 for wrong arguments.
+ * One that leaves a process behind that holds its output has failed. Exit code 0 if all passed, 1 if not, 2 for wrong arguments.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setPriority } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -63,6 +63,24 @@ const begin = Date.now();
 const clock = (since = begin) => `${((Date.now() - since) / 1000).toFixed(1)} s`;
 const say = (text: string) => void process.stdout.write(`${clock().padStart(8)}  ${text}\n`);
 
+/** What a process has open as its output and its errors, in the words of /proc. */
+function outputOf(pid: number | string | undefined): string[] {
+  return [1, 2].flatMap((file) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${file}`)];
+    } catch {
+      return []; // It has ended, or is another user's.
+    }
+  });
+}
+
+/** The processes that write to one of these outputs: process id and command line. */
+function holders(output: readonly string[]): string[] {
+  return readdirSync("/proc")
+    .filter((pid) => /^\d+$/.test(pid) && outputOf(pid).some((file) => output.includes(file)))
+    .map((pid) => `${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").slice(0, 200)}`);
+}
+
 /** Runs a job to its end. */
 function run(job: Job, running: Set<ChildProcess>): Promise<Ended> {
   const started = Date.now();
@@ -102,7 +120,18 @@ function run(job: Job, running: Set<ChildProcess>): Promise<Ended> {
       lines.push(error.message);
       end(true);
     });
-    child.on("close", (code) => end(code !== 0));
+    const output = outputOf(child.pid);
+    let left: string[] = [];
+    // What it left running keeps its output open, which would never close.
+    child.on("exit", () => {
+      const timer = setTimeout(() => {
+        left = holders(output);
+        lines.push("It has ended, but these that it started have not, and hold its output:", ...left);
+        for (const stream of [child.stdout, child.stderr]) stream.destroy();
+      }, 10_000);
+      child.on("close", () => clearTimeout(timer));
+    });
+    child.on("close", (code) => end(code !== 0 || left.length > 0));
   });
 }
 

@@ -205,14 +205,14 @@ function placeFile(path: string, content: string, mode: number): void {
   renameSync(next, path);
 }
 
-/** Bundles a TypeScript program, which then starts faster than its source, and puts a script that runs it. */
+/** Bundles a TypeScript program that the engine starts, which is faster to start than its source, and puts a script that runs it. */
 async function placeProgram(home: string, path: string, source: string, define: Record<string, string>): Promise<void> {
   if (!existsSync(join(projectDir, source))) {
     throw new Error(`${source} is missing: it is the program behind ${relative(home, path)}`);
   }
   const bundle = join(home, "bundles", `${source.split("/").at(-2)}.js`);
   await bundleProgram(join(projectDir, source), bundle, define);
-  placeFile(path, `#!/bin/sh\nexec '${process.execPath}' '${bundle}' "$@"\n`, 0o755);
+  placeFile(path, `#!/bin/sh\nENGINE_PROCESS=$PPID exec '${process.execPath}' '${bundle}' "$@"\n`, 0o755);
 }
 
 /**

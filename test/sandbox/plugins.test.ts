@@ -584,22 +584,30 @@ describe("beyond one resource", { concurrency: false }, () => {
     assert.match(await stack.failing((it) => it.preview()), /does not know httpProxy/);
   });
 
-  test("a plugin ends when its engine is killed", async () => {
-    const plugin = join(world.base, "home/plugins", `resource-random-v${version}`, "pulumi-resource-random");
-    // A shell plays the engine: it starts the plugin, says its process id, and waits.
-    const engine = spawn("sh", ["-c", `'${plugin}' 127.0.0.1:1 & echo "pid $!"; wait`], {
-      stdio: ["ignore", "pipe", "inherit"],
+  for (const [when, serves] of [
+    ["while it serves", true],
+    ["before it serves", false],
+  ] as const)
+    test(`a plugin ends when its engine is killed ${when}`, async (t) => {
+      const plugin = join(world.base, "home/plugins", `resource-random-v${version}`, "pulumi-resource-random");
+      // A shell plays the engine: it starts the plugin, says its process id, and waits.
+      const engine = spawn("sh", ["-c", `'${plugin}' 127.0.0.1:1 & echo "pid $!"; wait`], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      let said = "";
+      engine.stdout.setEncoding("utf8").on("data", (chunk) => {
+        said += chunk;
+      });
+      const pid = () => Number(/^pid (\d+)$/m.exec(said)?.[1]);
+      // What the process runs: first its script, then the program; nothing once it has ended.
+      const runs = () => (existsSync(`/proc/${pid()}`) ? readFileSync(`/proc/${pid()}/cmdline`, "utf8") : "");
+      const alive = () => runs() !== "";
+      const ready = () => runs().includes(".js") && (!serves || /^\d+$/m.test(said));
+      for (let i = 0; i < 6000 && !ready(); i++) await sleep(10);
+      assert.ok(ready(), said);
+      t.after(() => alive() && process.kill(pid(), "SIGKILL"));
+      engine.kill("SIGKILL");
+      for (let i = 0; i < 600 && alive(); i++) await sleep(100);
+      assert.ok(!alive(), "the plugin is still there a minute after its engine was killed");
     });
-    let said = "";
-    for await (const chunk of engine.stdout) {
-      said += chunk;
-      if (/^pid \d+$/m.test(said) && /^\d+$/m.test(said)) break;
-    }
-    const pid = Number(/^pid (\d+)$/m.exec(said)?.[1]);
-    const alive = () => existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
-    assert.ok(alive());
-    engine.kill("SIGKILL");
-    for (let i = 0; i < 600 && alive(); i++) await sleep(100);
-    assert.ok(!alive(), "the plugin is still there a minute after its engine was killed");
-  });
 });

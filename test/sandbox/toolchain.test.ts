@@ -410,23 +410,29 @@ describe("the real engine", () => {
     assert.match(text, /Program exited with non-zero exit code: 7/);
   });
 
-  it("ends the program when the engine is interrupted", async () => {
-    const child = spawn(toolPath("pulumi"), ["preview", "--non-interactive"], {
-      cwd: program,
-      env: { ...env, TEST_MODE: "hang" },
-      stdio: ["ignore", "pipe", "ignore"],
+  for (const [signal, what] of [
+    ["SIGINT", "interrupted"],
+    ["SIGKILL", "killed"],
+  ] as const)
+    it(`ends the program and its host when the engine is ${what}`, async () => {
+      const child = spawn(toolPath("pulumi"), ["preview", "--non-interactive"], {
+        cwd: program,
+        env: { ...env, TEST_MODE: "hang" },
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      const end = ended(child);
+      let text = "";
+      child.stdout.setEncoding("utf8").on("data", (part) => {
+        text += part;
+      });
+      const pid = () => text.match(/hangs as process (\d+)\./)?.[1];
+      await until("the program hangs", () => pid() !== undefined);
+      const host = readFileSync(`/proc/${pid()}/stat`, "utf8").split(") ")[1]?.split(" ")[1];
+      child.kill(signal);
+      assert.notEqual(await end, 0);
+      await until("the program ends", () => !existsSync(`/proc/${pid()}`));
+      await until("the host ends", () => !existsSync(`/proc/${host}`));
     });
-    const end = ended(child);
-    let text = "";
-    child.stdout.setEncoding("utf8").on("data", (part) => {
-      text += part;
-    });
-    const pid = () => text.match(/hangs as process (\d+)\./)?.[1];
-    await until("the program hangs", () => pid() !== undefined);
-    child.kill("SIGINT");
-    assert.notEqual(await end, 0);
-    await until("the program ends", () => !existsSync(`/proc/${pid()}`));
-  });
 
   it("runs a policy pack", async () => {
     write("policies/PulumiPolicy.yaml", "runtime: nodejs\nversion: 0.0.1\n");

@@ -27,7 +27,10 @@ describe("the runner of tests", () => {
   );
   const fails = file("fails", 'test("three", () => { throw new Error("not so" as string); });');
   const crashes = file("crashes", "process.kill(process.pid, 'SIGKILL');");
-
+  const orphans = file(
+    "orphans",
+    'test("five", () => void require("node:child_process").spawn("sleep", ["87"], { stdio: "inherit" }));',
+  );
   const leaves = file("leaves", 'test("four", () => { setInterval(() => {}, 1000); });');
 
   test("files that pass: one line each, tests that take long, and exit code 0", () => {
@@ -63,6 +66,14 @@ describe("the runner of tests", () => {
     const { status, stdout } = run(leaves);
     assert.equal(status, 0, stdout);
     assert.match(stdout, /1 tests passed/);
+  });
+
+  test("one that leaves a process behind that holds its output has failed, and the process is named", () => {
+    const { status, stdout } = run(orphans, passes);
+    const pid = Number(/^(\d+) sleep 87 $/m.exec(stdout)?.[1]);
+    process.kill(pid, "SIGKILL");
+    assert.equal(status, 1, stdout);
+    assert.match(stdout, /\n1 of 2 FAILED in [\d.]+ s: \S+orphans\.test\.ts\n$/);
   });
 
   test("wrong arguments: exit code 2", () => {

@@ -13,6 +13,7 @@ import { Status } from "@pulumi/pulumi/proto/status_pb";
 import { Any } from "google-protobuf/google/protobuf/any_pb";
 import { Empty } from "google-protobuf/google/protobuf/empty_pb";
 import { type JavaScriptValue, Struct } from "google-protobuf/google/protobuf/struct_pb";
+import { endWithEngine } from "../../toolchain/end-with-engine";
 import { Driver, Incomplete } from "./driver";
 import type { Difference, Failure } from "./fields";
 import type { ProviderDefinition } from "./resource";
@@ -24,6 +25,7 @@ const maxMessageBytes = 400 * 1024 * 1024;
 
 /** Serves a provider on a free port of 127.0.0.1 and prints the port, as the engine expects of a plugin. */
 export async function serve<Context>(definition: ProviderDefinition<Context>): Promise<void> {
+  endWithEngine(() => process.exit(1));
   const server = new Server({
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.max_send_message_length": maxMessageBytes,
@@ -35,9 +37,6 @@ export async function serve<Context>(definition: ProviderDefinition<Context>): P
     ),
   );
   process.stdout.write(`${port}\n`);
-  // An engine that is killed cannot stop its plugins: without this they would stay for ever.
-  const engine = process.ppid;
-  setInterval(() => process.ppid !== engine && process.exit(1), 1000).unref();
 }
 
 /** Answers with what the function returns, or with its failure. */

@@ -15,6 +15,7 @@ import { LanguageRuntimeService } from "@pulumi/pulumi/proto/language_grpc_pb";
 import * as messages from "@pulumi/pulumi/proto/language_pb";
 import { PackageDependency, PluginInfo } from "@pulumi/pulumi/proto/plugin_pb";
 import { Empty } from "google-protobuf/google/protobuf/empty_pb";
+import { endWithEngine } from "../end-with-engine";
 import { configEnvironment, optionsEnvironment, runArguments, runtimeOptions } from "./options";
 
 /** Set by the bundler to the version of the SDK that the stubs come from. */
@@ -209,3 +210,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.exit(0);
   });
 }
+endWithEngine(() => {
+  stopChildren();
+  process.exit(1);
+});
