@@ -15,6 +15,7 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { ensureToolchain, ownEnvironment, streamProgress } from "../sandbox/toolchain";
 import { projectDir, typescript } from "../sandbox/world/paths";
+import { processTable } from "../sandbox/world/processes";
 
 /** Folders of each suite's test files. Those that take longest come first, so that short ones fill the gaps at the end. */
 const folders = { e2e: ["test/e2e"], sandbox: ["test/sandbox"], unit: ["test/policies", "test/unit"] } as const;
@@ -64,7 +65,7 @@ const clock = (since = begin) => `${((Date.now() - since) / 1000).toFixed(1)} s`
 const say = (text: string) => void process.stdout.write(`${clock().padStart(8)}  ${text}\n`);
 
 /** What a process has open as its output and its errors, in the words of /proc. */
-function outputOf(pid: number | string | undefined): string[] {
+function outputOf(pid: number | undefined): string[] {
   return [1, 2].flatMap((file) => {
     try {
       return [readlinkSync(`/proc/${pid}/fd/${file}`)];
@@ -76,9 +77,14 @@ function outputOf(pid: number | string | undefined): string[] {
 
 /** The processes that write to one of these outputs: process id and command line. */
 function holders(output: readonly string[]): string[] {
-  return readdirSync("/proc")
-    .filter((pid) => /^\d+$/.test(pid) && outputOf(pid).some((file) => output.includes(file)))
-    .map((pid) => `${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").slice(0, 200)}`);
+  return processTable().flatMap(({ pid }) => {
+    if (!outputOf(pid).some((file) => output.includes(file))) return [];
+    try {
+      return [`${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").slice(0, 200)}`];
+    } catch {
+      return []; // It has ended since.
+    }
+  });
 }
 
 /** Runs a job to its end. */
@@ -121,17 +127,17 @@ function run(job: Job, running: Set<ChildProcess>): Promise<Ended> {
       end(true);
     });
     const output = outputOf(child.pid);
-    let left: string[] = [];
+    let leftOpen = false;
     // What it left running keeps its output open, which would never close.
     child.on("exit", () => {
       const timer = setTimeout(() => {
-        left = holders(output);
-        lines.push("It has ended, but these that it started have not, and hold its output:", ...left);
+        leftOpen = true;
+        lines.push("It has ended, but these that it started have not, and hold its output:", ...holders(output));
         for (const stream of [child.stdout, child.stderr]) stream.destroy();
       }, 10_000);
       child.on("close", () => clearTimeout(timer));
     });
-    child.on("close", (code) => end(code !== 0 || left.length > 0));
+    child.on("close", (code) => end(code !== 0 || leftOpen));
   });
 }
 

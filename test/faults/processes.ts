@@ -1,27 +1,12 @@
 /** Programs that are started to be killed: with all that they start, at a chosen moment. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { processTable, processTree } from "../../sandbox/world/processes";
 
 const projectFolder = resolve(__dirname, "../..");
 
-/** A process and all that came from it, parents first. Reads /proc. */
-export function descendants(root: number): number[] {
-  const children = new Map<number, number[]>();
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const stat = readFileSync(`/proc/${entry}/stat`, "utf8");
-      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-      children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
-    } catch {
-      // Ended since it was listed.
-    }
-  }
-  const found = [root];
-  for (let i = 0; i < found.length; i++) found.push(...(children.get(found[i]!) ?? []));
-  return found;
-}
+/** A process and all that came from it, parents first. */
+export const descendants = (root: number): number[] => processTree(root, processTable());
 
 function signal(pid: number, name: NodeJS.Signals): void {
   try {

@@ -13,6 +13,7 @@ import * as aws from "@pulumi/aws";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { version } from "@pulumi/random/package.json";
+import { identify, isAlive } from "../../sandbox/world/processes";
 import { type Outcome, PluginWorld, type TestStack } from "./plugins-world";
 
 const world = new PluginWorld();
@@ -599,12 +600,13 @@ describe("beyond one resource", { concurrency: false }, () => {
         said += chunk;
       });
       const pid = () => Number(/^pid (\d+)$/m.exec(said)?.[1]);
-      // What the process runs: first its script, then the program; nothing once it has ended.
+      // What the process runs: first its script, then the program.
       const runs = () => (existsSync(`/proc/${pid()}`) ? readFileSync(`/proc/${pid()}/cmdline`, "utf8") : "");
-      const alive = () => runs() !== "";
       const ready = () => runs().includes(".js") && (!serves || /^\d+$/m.test(said));
       for (let i = 0; i < 6000 && !ready(); i++) await sleep(10);
       assert.ok(ready(), said);
+      const identity = identify(pid())!;
+      const alive = () => isAlive(identity);
       t.after(() => alive() && process.kill(pid(), "SIGKILL"));
       engine.kill("SIGKILL");
       for (let i = 0; i < 600 && alive(); i++) await sleep(100);

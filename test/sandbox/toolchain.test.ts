@@ -36,6 +36,7 @@ import { lock, tryLock } from "../../sandbox/toolchain/lock";
 import { bundleProgram } from "../../sandbox/toolchain/pulumi";
 import { npmVersion } from "../../sandbox/toolchain/recipes";
 import { projectDir, typescript } from "../../sandbox/world/paths";
+import { processEntry } from "../../sandbox/world/processes";
 import { fakeTool } from "./toolchain-fake";
 
 const folder = mkdtempSync(join(tmpdir(), "toolchain-"));
@@ -427,7 +428,7 @@ describe("the real engine", () => {
       });
       const pid = () => text.match(/hangs as process (\d+)\./)?.[1];
       await until("the program hangs", () => pid() !== undefined);
-      const host = readFileSync(`/proc/${pid()}/stat`, "utf8").split(") ")[1]?.split(" ")[1];
+      const host = processEntry(Number(pid()))!.parent;
       child.kill(signal);
       assert.notEqual(await end, 0);
       await until("the program ends", () => !existsSync(`/proc/${pid()}`));
