@@ -34,11 +34,21 @@ obstacles_to_drain() {
     echo "$to has $able nodes for the metadata store, and its majority would be $quorum of $members"
 }
 carrying_nodes() { missing nodes-carry-the-cluster region="$to"; }
-carrying_processors() { missing partitions-have-a-processor-in-region region="$to"; }
+# A run that was killed may have left a partition's one processor in $from: with one node a region, and configured for one copy, the
+# cluster may keep that one. The next run brings it back to $to first.
+carrying_processors() { "${unfinished:?}" || processors_there; }
+processors_there() { missing partitions-have-a-processor-in-region region="$to"; }
 carrying_heads() { behind "$to"; }
 
 drain() {
   local spare
+
+  if $unfinished && ! lost "$from" && [ -n "$(processors_there)" ]; then
+    step "every partition has a processor in $to"
+    insist "every partition has a processor in $to" 5 processors_there both_again
+    note_heads || true
+    wait_until "the processors in $to have caught up" behind "$to"
+  fi
 
   # First, while nothing was taken from $from yet: a leader that is asked to move hands over in a blink, and callers notice one
   # that loses its node. Those in $to are kept where they are too, also afterwards: with nothing asked of it the cluster leads from
@@ -77,6 +87,12 @@ drain() {
   wait_until "the processors in $to have caught up" behind "$to"
 }
 
+# The command that asks for both regions once more, as far as nodes of $from are still chosen for it; without them the cluster
+# makes processors in $to by itself.
+both_again() {
+  if [ -z "$(nodes_in "$from" '.worker_state == "active"')" ]; then return; fi
+  if [ -n "$(nodes_in "$from" '.storage_state == "read-write"')" ]; then configuration_for_both; else partitions_for_both; fi
+}
 next_to_leave() {
   jq -rs --arg from "$from" 'map(select(.location == $from and .metadata == "member") | .id) | sort_by(.[1:] | tonumber) | .[:1][]
     | "metadata-server remove-node \(.)"' "$work/nodes"

@@ -28,7 +28,8 @@ restore() {
   change_all "$(active_workers)"
   insist "every partition lives in both regions" 5 processors_apart active_workers
   note_heads || true
-  wait_until "the processors in $from have caught up" behind "$from"
+  # In $to too: a drain that was killed may have left a partition's one processor in $from.
+  wait_until "the processors in both regions have caught up" together "behind $from" "behind $to"
 
   # One node that takes records, the configuration, then the others: with one, no two nodes that are chosen are both in $from.
   step "nodes of $from are chosen again"

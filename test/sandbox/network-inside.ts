@@ -283,7 +283,10 @@ describe("a load balancer", () => {
     });
     const [first] = r1.zones[0]!.loadBalancerIps;
     assert.equal(name, first);
-    const { greeting } = await other0.do<{ greeting: string }>("open", { name: "a", host: name, port: 5122 });
+    // As in AWS, the name is there a little before the load balancer takes connections.
+    const { greeting } = await eventually("the load balancer forwards", () =>
+      other0.do<{ greeting: string }>("open", { name: "a", host: name, port: 5122 }),
+    );
     assert.equal(greeting, "restate-0.region1");
   });
 

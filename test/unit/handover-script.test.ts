@@ -87,16 +87,18 @@ async function killedAtEach(stage: HandoverStage, target: "both" | "region2"): P
   cluster.fate = () => "done";
   assert.deepEqual(differences(stage, target), []);
   // Those that are given several at a time share a run.
-  assert.ok(killed.length >= 10 && given.size >= 10 && given.has("metadata put"), [...given].join("\n"));
+  assert.ok(killed.length >= 8 && given.size >= 10 && given.has("metadata put"), [...given].join("\n"));
 }
 
 describe("there and back", { concurrency: 2 }, () => {
   const there = { withPin: true, without: false };
-  test("3 nodes a region, killed at every change in turn", () =>
-    onStage(3, 2, async (stage) => {
-      await killedAtEach(stage, "region2");
-      await killedAtEach(stage, "both");
-    }));
+  for (const replicas of [1, 3]) {
+    test(`${replicas} nodes a region, killed at every change in turn`, () =>
+      onStage(replicas, 2, async (stage) => {
+        await killedAtEach(stage, "region2");
+        await killedAtEach(stage, "both");
+      }));
+  }
   test("1 node a region", () =>
     roundTrip(1, 2, [
       ["region2", there.withPin],
