@@ -10,9 +10,10 @@
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import type { V1StatefulSet, V1StatefulSetList } from "@kubernetes/client-node";
-import { ConcurrentUpdateError, type Stack } from "@pulumi/pulumi/automation";
+import { ConcurrentUpdateError, type ConfigMap, type Stack } from "@pulumi/pulumi/automation";
 import { within } from "../kubernetes/deadline";
 import { peerOutputsSchema } from "../outputs";
+import { projectName, type Settings } from "../settings";
 import { mostRuns, nextStack, type StackProgress } from "./order";
 import { follow } from "./progress";
 import { lockedMessage, recover, withLock } from "./recovery";
@@ -25,6 +26,15 @@ const usage = `npm run up -- [options]: pulumi up for both regions, in the right
   --preview     show what would change and stop
   --stacks A,B  the two stacks, home region first (default: region1,region2)
   --json        one JSON report on standard output; progress goes to standard error`;
+
+/** Settings that make the two regions one cluster: never different, also not for a while. */
+const clusterSettings = [
+  "cluster",
+  "domain",
+  "home",
+  "replicas",
+  "serving",
+] as const satisfies readonly (keyof Settings)[];
 
 /** What happened in one run of one stack. */
 interface Run {
@@ -123,6 +133,7 @@ async function main(): Promise<number> {
   try {
     const stacks: [Stack, Stack] = [await openStack(names[0]), await openStack(names[1])];
     code = 1;
+    await refuseConflicts(stacks);
     if (values.preview || !values.yes) await preview(stacks, report, line, out);
     if (values.preview) code = 0;
     else if (!values.yes && !(await confirm("Bring both regions up?")))
@@ -135,6 +146,23 @@ async function main(): Promise<number> {
   else print(report, line);
   if (report.error) console.error(report.error);
   return code;
+}
+
+/** Throws if the two stacks are configured for different clusters, with all settings in which they are. */
+async function refuseConflicts(stacks: [Stack, Stack]): Promise<void> {
+  const [one, other] = await Promise.all(stacks.map((stack) => stack.getAllConfig()));
+  const keys = clusterSettings.map((name) => `${projectName}:${name}`);
+  const conflicts = keys.filter((key) => one![key]?.value !== other![key]?.value);
+  if (conflicts.length === 0) return;
+  const said = (config: ConfigMap, key: string, stack: Stack) => `${config[key]?.value ?? "not set"} in ${stack.name}`;
+  throw new Error(
+    [
+      "the stacks disagree on settings of the cluster that they share; nothing was changed:",
+      ...conflicts.map((key) => `  ${key} is ${said(one!, key, stacks[0])}, ${said(other!, key, stacks[1])}`),
+      "Set them once, in Pulumi.yaml, and not in a stack's own file. Next:",
+      ...conflicts.flatMap((key) => stacks.map(({ name }) => `  pulumi config rm ${key} --stack ${name}`)),
+    ].join("\n"),
+  );
 }
 
 /** Shows what an `up` of each stack would change. */

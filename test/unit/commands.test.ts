@@ -655,7 +655,7 @@ else if (args[0] === "whoami") say({ user: "operator", url: "file:///nowhere" })
 else if (!scenario.outputs[stack]) fail("no stack named '" + stack + "' found");
 else if (scenario.fails?.[args[0] + " " + stack] && (!scenario.lock || fs.existsSync(scenario.lock)))
   fail(scenario.fails[args[0] + " " + stack]);
-else if (args[0] === "config") say(scenario.config[stack]);
+else if (args[0] === "config") say(scenario.config?.[stack] ?? {});
 else if (args[0] === "preview") console.log("previewed");
 else if (args[0] === "stack" && args[1] === "output") say(scenario.outputs[stack]);
 else if (args[0] === "stack" && args[1] === "export") say({ version: 3, deployment: scenario.states?.[stack] ?? {} });
@@ -819,6 +819,26 @@ describe("the commands, with a stand-in for Pulumi", () => {
       /\n\n {2}region1 +unchanged .* 9 same\n {2}region2 +unchanged .* 9 same\n\n +\d+\.\ds {2}both regions are up\. Next: npm run status\n$/,
     );
     assert.equal(ended.calls.filter((call) => call.startsWith("up ")).length, 2);
+  });
+
+  test("up of stacks that disagree: exit code 1, every setting with the remedy, and nothing begun", async () => {
+    const value = (text: string) => ({ value: text, secret: false });
+    const own = { "restate:serving": value("region2"), "restate:restateVersion": value("1.7.10") };
+    const scenario = { ...deployable, config: { region1: { ...own, "restate:home": value("region2") }, region2: {} } };
+    for (const flag of ["--yes", "--preview"]) {
+      const ended = await run(scenario, "up", flag, "--json");
+      assert.equal(ended.code, 1, ended.stderr);
+      assert.deepEqual(JSON.parse(ended.stdout).error.split("\n"), [
+        "the stacks disagree on settings of the cluster that they share; nothing was changed:",
+        "  restate:home is region2 in region1, not set in region2",
+        "  restate:serving is region2 in region1, not set in region2",
+        "Set them once, in Pulumi.yaml, and not in a stack's own file. Next:",
+        ...["home", "serving"].flatMap((key) =>
+          ["region1", "region2"].map((stack) => `  pulumi config rm restate:${key} --stack ${stack}`),
+        ),
+      ]);
+      assert.ok(!ended.calls.some((call) => /^(up|preview|refresh|import) /.test(call)), ended.calls.join("\n"));
+    }
   });
 
   test("up where a stack fails: exit code 1, the failure, and nothing that is out of date", async () => {
