@@ -213,7 +213,6 @@ export function watchHandover(cluster: PlayedCluster, region: string, direction:
   const last = cluster.in(region).at(-1)!.id;
   const order = (direction === "drain" ? drainOrder : restoreOrder).map((pattern) => pattern(last));
   const begin = cluster.commands.length;
-  const configured = order.findIndex((pattern) => pattern.test("config set "));
   let seen = begin;
   let reached = 0;
   cluster.changed = () => {
@@ -221,14 +220,12 @@ export function watchHandover(cluster: PlayedCluster, region: string, direction:
       // A run that goes on where another was killed pins or unpins leaders, if that one did.
       const kind = /^partitions leadership \w+ /.exec(command)?.[0];
       if (kind && cluster.commands.slice(begin, seen + i).some((one) => one.startsWith(kind))) continue;
+      if (command.includes("--force")) faults.add(`forced: ${command}`);
       // One that goes on where another was killed asks for both regions once more, and begins anew.
-      if (
-        direction === "drain" &&
-        reached >= configured &&
-        /^config set .*--partition-replication \{region:2\}/.test(command)
-      )
+      if (direction === "drain" && /^config set .*--partition-replication \{region:2\}/.test(command)) {
         reached = 0;
-      else if (command.includes("--force")) faults.add(`forced: ${command}`);
+        continue;
+      }
       const place = order.findIndex((pattern, step) => step >= reached && pattern.test(command));
       if (place < 0) faults.add(`out of order: ${command}, with step ${reached} begun`);
       else reached = place;
