@@ -8,6 +8,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { RunError } from "@pulumi/pulumi/errors";
 import { type PeerOutputs, peerOutputsSchema } from "./outputs";
+import { clusterSettings } from "./settings";
 
 /** Name of the `Stash` resource that remembers the peer. */
 export const memoryName = "peer";
@@ -124,11 +125,11 @@ export function memoryOf({ serving: _, handover: __, runningReplicas: ___, ...la
  * is not among them: that is changed by a handover, which one stack leads and the other follows.
  */
 export function disagreements(
-  own: Pick<PeerOutputs, "cluster" | "home" | "replicas" | "domain">,
+  own: Pick<PeerOutputs, (typeof clusterSettings)[number]>,
   peer: PeerOutputs,
   stack: string,
 ): string[] {
-  return (["cluster", "home", "replicas", "domain"] as const).flatMap((key) =>
+  return clusterSettings.flatMap((key) =>
     own[key] === peer[key]
       ? []
       : [

@@ -16,6 +16,9 @@ import {
 /** The Pulumi project's name, which is also the namespace of its settings. */
 export const projectName = "restate";
 
+/** Settings that make two regions one cluster: the same in both stacks, as is `serving`, which a handover changes. */
+export const clusterSettings = ["cluster", "home", "replicas", "domain"] as const;
+
 /** A setting that both stacks share belongs into Pulumi.yaml, one of a region into its stack's file. */
 export type Scope = "project" | "stack";
 

@@ -13,7 +13,7 @@ import type { V1StatefulSet, V1StatefulSetList } from "@kubernetes/client-node";
 import { ConcurrentUpdateError, type ConfigMap, type Stack } from "@pulumi/pulumi/automation";
 import { within } from "../kubernetes/deadline";
 import { peerOutputsSchema } from "../outputs";
-import { projectName, type Settings } from "../settings";
+import { clusterSettings, projectName } from "../settings";
 import { mostRuns, nextStack, type StackProgress } from "./order";
 import { follow } from "./progress";
 import { lockedMessage, recover, withLock } from "./recovery";
@@ -26,15 +26,6 @@ const usage = `npm run up -- [options]: pulumi up for both regions, in the right
   --preview     show what would change and stop
   --stacks A,B  the two stacks, home region first (default: region1,region2)
   --json        one JSON report on standard output; progress goes to standard error`;
-
-/** Settings that make the two regions one cluster: never different, also not for a while. */
-const clusterSettings = [
-  "cluster",
-  "domain",
-  "home",
-  "replicas",
-  "serving",
-] as const satisfies readonly (keyof Settings)[];
 
 /** What happened in one run of one stack. */
 interface Run {
@@ -151,7 +142,7 @@ async function main(): Promise<number> {
 /** Throws if the two stacks are configured for different clusters, with all settings in which they are. */
 async function refuseConflicts(stacks: [Stack, Stack]): Promise<void> {
   const [one, other] = await Promise.all(stacks.map((stack) => stack.getAllConfig()));
-  const keys = clusterSettings.map((name) => `${projectName}:${name}`);
+  const keys = [...clusterSettings, "serving"].map((name) => `${projectName}:${name}`);
   const conflicts = keys.filter((key) => one![key]?.value !== other![key]?.value);
   if (conflicts.length === 0) return;
   const said = (config: ConfigMap, key: string, stack: Stack) => `${config[key]?.value ?? "not set"} in ${stack.name}`;

@@ -36,16 +36,16 @@ obstacles_to_drain() {
 carrying_nodes() { missing nodes-carry-the-cluster region="$to"; }
 # A run that was killed may have left a partition's one processor in $from: with one node a region, and configured for one copy, the
 # cluster may keep that one. The next run brings it back to $to first.
-carrying_processors() { "${unfinished:?}" || processors_there; }
-processors_there() { missing partitions-have-a-processor-in-region region="$to"; }
+carrying_processors() { "${unfinished:?}" || processors_missing; }
+processors_missing() { missing partitions-have-a-processor-in-region region="$to"; }
 carrying_heads() { behind "$to"; }
 
 drain() {
   local spare
 
-  if $unfinished && ! lost "$from" && [ -n "$(processors_there)" ]; then
+  if $unfinished && ! lost "$from" && [ -n "$(processors_missing)" ]; then
     step "every partition has a processor in $to"
-    insist "every partition has a processor in $to" 5 processors_there both_again
+    insist "every partition has a processor in $to" 5 processors_missing both_again
     note_heads || true
     wait_until "the processors in $to have caught up" behind "$to"
   fi
